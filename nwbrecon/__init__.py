@@ -1,0 +1,37 @@
+"""Reconstruct what a mouse saw from two-photon recordings in NWB.
+
+The public names are loaded when they are first used, so that ``import nwbrecon`` stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nwbrecon._version import __version__
+
+if TYPE_CHECKING:
+    from nwbrecon.alignment import AlignedSession
+    from nwbrecon.evaluation import Scores
+    from nwbrecon.inversion import Reconstruction, Reconstructions
+    from nwbrecon.session import Session
+
+_HOMES = {
+    "AlignedSession": "nwbrecon.alignment",
+    "Reconstruction": "nwbrecon.inversion",
+    "Reconstructions": "nwbrecon.inversion",
+    "Scores": "nwbrecon.evaluation",
+    "Session": "nwbrecon.session",
+}
+
+__all__ = ["AlignedSession", "Reconstruction", "Reconstructions", "Scores", "Session", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nwbrecon' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

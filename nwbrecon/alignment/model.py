@@ -1,0 +1,232 @@
+"""The nouns of this room: everything on one frame clock, and the trials on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from nwbrecon.errors import AlignmentError
+from nwbrecon.session.model import SignalKind
+
+__all__ = ["AlignedGroup", "AlignedSession", "AlignedTrial"]
+
+TRIAL_COLUMNS = ("clip", "film", "repeat", "onset", "first_frame", "n_frames", "split")
+
+
+@dataclass
+class AlignedGroup:
+    """The ROIs of one imaging plane or probe, ready for an encoder, on their own sample clock.
+
+    Attributes
+    ----------
+    name
+        Name of the plane or probe.
+    kind
+        `SignalKind.EVENTS` or `SignalKind.SPIKES` (non-negative; sample ``k`` counts what happened in
+        ``(timestamps[k-1], timestamps[k]]``), or `SignalKind.DFF` (the value at ``timestamps[k]``).
+    timestamps
+        ``(sample,)`` seconds on the session clock, the plane's delay included.
+    activity
+        ``(sample, roi)`` float32, divided by `scale`; NaN where invalid. May be a memory map.
+    scale
+        ``(roi,)`` the factor that `activity` was divided by, in units of the signal.
+    rois
+        One row a ROI.
+    origin
+        How `activity` came from what the file holds, in words.
+    """
+
+    name: str
+    kind: SignalKind
+    timestamps: np.ndarray
+    activity: np.ndarray
+    scale: np.ndarray
+    rois: pd.DataFrame
+    origin: str = ""
+
+    @property
+    def n_rois(self) -> int:
+        """Number of ROIs."""
+        return self.activity.shape[1]
+
+    @property
+    def interval(self) -> float:
+        """Seconds between samples (median)."""
+        return float(np.median(np.diff(self.timestamps)))
+
+
+@dataclass
+class AlignedTrial:
+    """One presentation on the frame clock; views, not copies.
+
+    Attributes
+    ----------
+    times
+        ``(time,)`` onset of each frame, seconds on the session clock.
+    video
+        ``(time, height, width)`` grey level 0-255.
+    behavior
+        ``(time, variable)`` float32, NaN where missing.
+    valid
+        ``(time,)`` whether video and at least one response group cover the frame.
+    """
+
+    times: np.ndarray
+    video: np.ndarray
+    behavior: np.ndarray
+    valid: np.ndarray
+
+
+@dataclass
+class AlignedSession:
+    """Everything on one frame clock, uniform within a trial and restarting at each trial's onset.
+
+    Attributes
+    ----------
+    frame_rate
+        Frames per second (Hz).
+    trials
+        One row a trial, with ``clip`` (identity of what was shown), ``film`` (source film or empty), ``repeat``
+        (0 for the first showing), ``onset`` (seconds), ``first_frame`` and ``n_frames`` (rows of the arrays below) and
+        ``split`` (``train``, ``validation``, ``test``, or empty for what no one may use).
+    video
+        ``(time, height, width)`` grey level 0-255, trials one after the other. May be a memory map of another dtype;
+        index it, do not compute on it whole.
+    behavior
+        ``(time, variable)`` float32, NaN where missing.
+    behavior_names
+        Names of the variables, such as ``running_speed``; empty where the recording has no behavior.
+    valid
+        ``(time,)`` bool.
+    groups
+        Response groups on their own clocks.
+    identity, subject, settings, warnings
+        Carried along for provenance.
+    """
+
+    frame_rate: float
+    trials: pd.DataFrame
+    video: np.ndarray
+    behavior: np.ndarray
+    behavior_names: tuple[str, ...]
+    valid: np.ndarray
+    groups: list[AlignedGroup]
+    identity: dict[str, Any] = field(default_factory=dict)
+    subject: dict[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        missing = [column for column in TRIAL_COLUMNS if column not in self.trials]
+        if missing:
+            raise AlignmentError(
+                f"The trials table lacks {', '.join(missing)}.", f"It needs the columns {', '.join(TRIAL_COLUMNS)}."
+            )
+        lengths = {len(self.video), len(self.behavior), len(self.valid)}
+        if len(lengths) > 1 or int(self.trials["n_frames"].sum()) not in lengths:
+            raise AlignmentError(
+                f"Video, behavior, valid and the trials table have {len(self.video)}, {len(self.behavior)}, "
+                f"{len(self.valid)} and {int(self.trials['n_frames'].sum())} frames.",
+                "They must agree.",
+            )
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """``(height, width)`` in pixels."""
+        return self.video.shape[1], self.video.shape[2]
+
+    @property
+    def n_rois(self) -> int:
+        """Number of ROIs over all groups."""
+        return sum(group.n_rois for group in self.groups)
+
+    @property
+    def rois(self) -> pd.DataFrame:
+        """ROI tables of all groups, one after the other, with ``group`` and ``roi_id``."""
+        tables = [
+            group.rois.reset_index(names="roi_id").drop(columns="group", errors="ignore").assign(group=group.name)
+            for group in self.groups
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+    def trial(self, trial: int) -> AlignedTrial:
+        """Return the trial with this label in `trials`."""
+        row = self.trials.loc[trial]
+        span = slice(int(row["first_frame"]), int(row["first_frame"] + row["n_frames"]))
+        return AlignedTrial(
+            times=row["onset"] + np.arange(row["n_frames"]) / self.frame_rate,
+            video=self.video[span],
+            behavior=self.behavior[span],
+            valid=self.valid[span],
+        )
+
+    def trials_in(self, split: str, *, repeats: Sequence[int] | None = None) -> list[int]:
+        """Labels of the trials of a split, in time order; of these repeats only, where given."""
+        chosen = self.trials["split"] == split
+        if repeats is not None:
+            chosen &= self.trials["repeat"].isin(list(repeats))
+        return [int(label) for label in self.trials.index[chosen]]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        videos: Sequence[np.ndarray],
+        groups: Sequence[AlignedGroup],
+        *,
+        onsets: Sequence[float],
+        clips: Sequence[str],
+        splits: Sequence[str],
+        frame_rate: float,
+        behaviors: Sequence[np.ndarray] | None = None,
+        behavior_names: Sequence[str] = (),
+    ) -> Self:
+        """Build one from arrays that are on one clock already.
+
+        Parameters
+        ----------
+        videos
+            One ``(time, height, width)`` array a trial, grey level 0-255.
+        groups
+            Response groups; their timestamps are on the clock of `onsets`.
+        onsets
+            Seconds at which each trial began.
+        clips, splits
+            Identity of what was shown, and ``train``, ``validation`` or ``test``, one a trial.
+        frame_rate
+            Frames per second (Hz).
+        behaviors
+            One ``(time, variable)`` array a trial.
+        behavior_names
+            Names of the variables.
+        """
+        lengths = np.array([len(video) for video in videos])
+        trials = pd.DataFrame(
+            {
+                "clip": list(clips),
+                "film": "",
+                "onset": np.asarray(onsets, dtype=float),
+                "first_frame": np.concatenate([[0], np.cumsum(lengths)[:-1]]),
+                "n_frames": lengths,
+                "split": list(splits),
+            }
+        )
+        trials["repeat"] = trials.groupby("clip").cumcount()
+        total = int(lengths.sum())
+        behavior = (
+            np.concatenate([np.asarray(values, dtype=np.float32) for values in behaviors])
+            if behaviors is not None
+            else np.zeros((total, 0), dtype=np.float32)
+        )
+        return cls(
+            frame_rate=frame_rate,
+            trials=trials,
+            video=np.concatenate([np.asarray(video, dtype=np.float32) for video in videos]),
+            behavior=behavior,
+            behavior_names=tuple(behavior_names),
+            valid=np.ones(total, dtype=bool),
+            groups=list(groups),
+        )

@@ -1,0 +1,199 @@
+"""Every setting with its unit, range and default, in one place.
+
+Each model is validated before any work starts and travels, resolved, with every product.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nwbrecon.errors import SettingsError
+
+__all__ = [
+    "AlignmentSettings",
+    "EncoderSettings",
+    "InversionSettings",
+    "ResponseSettings",
+    "RunSettings",
+    "SimulationSettings",
+    "TrainingSettings",
+    "load_settings",
+]
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SimulationSettings(Settings):
+    """The simulated mouse and how its recording is laid out."""
+
+    layout: Literal["microns", "visual-coding", "plain"] = "microns"
+    """How the NWB file is laid out: like MICrONS (000402), like Allen Visual Coding (000728), or by best practice."""
+    rois: Annotated[int, Field(ge=1)] = 300
+    """Number of ROIs over all planes."""
+    planes: Annotated[int, Field(ge=1, le=16)] = 3
+    """Number of imaging planes (``visual-coding`` has one)."""
+    minutes: Positive = 6.0
+    """Minutes of unique training movie."""
+    test_clips: Annotated[int, Field(ge=0)] = 6
+    """Number of clips set aside for testing, shown ``test_repeats`` times."""
+    test_repeats: Annotated[int, Field(ge=1)] = 5
+    """How often each test clip is shown."""
+    clip_seconds: Positive = 10.0
+    """Length of a clip (s)."""
+    movies: Path | None = None
+    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+class ResponseSettings(Settings):
+    """From what the file holds to the activity that an encoder predicts."""
+
+    signal: Literal["auto", "events", "dff", "corrected", "raw"] = "auto"
+    """Which stored signal to use; ``auto`` prefers events, then dF/F, then corrected, then raw fluorescence."""
+    deconvolve: bool = True
+    """Turn fluorescence and dF/F into deconvolved activity (AR(1) OASIS)."""
+    neuropil_factor: Annotated[float, Field(ge=0, le=2)] = 0.7
+    """Share of the neuropil signal that is taken away from raw fluorescence, where the file has it."""
+    baseline_seconds: Positive = 60.0
+    """Window of the running baseline F0 (s)."""
+    baseline_percentile: Annotated[float, Field(ge=0, le=100)] = 10.0
+    """Percentile of the window that is taken as baseline."""
+    decay_seconds: Positive | None = None
+    """Decay time of the calcium indicator (s); ``None`` estimates it from the autocovariance."""
+    plane_delays: dict[str, float] = Field(default_factory=dict)
+    """Seconds to add to the clock of each plane, by name of the plane."""
+
+
+class AlignmentSettings(Settings):
+    """One clock, one frame size, trials and splits."""
+
+    frame_rate: Annotated[float, Field(gt=0, le=240)] = 30.0
+    """Frames per second (Hz) of the common clock."""
+    frame_size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (36, 64)
+    """Rows and columns of the aligned video (pixels)."""
+    behavior_gap_seconds: Positive = 0.5
+    """Longest gap in a behavioral trace that is bridged by interpolation (s)."""
+    test_share: Fraction = 0.25
+    """Largest share of the recorded time that goes to testing."""
+    min_test_repeats: Annotated[int, Field(ge=2)] = 5
+    """Least number of showings for a clip to serve as test clip."""
+    validation_share: Fraction = 0.12
+    """Share of the unique training movie that is set apart for validation."""
+    scene_seconds: Positive = 10.0
+    """Length of the scenes into which a movie is cut where every clip repeats (s)."""
+    guard_seconds: Annotated[float, Field(ge=0)] = 2.0
+    """Time dropped around a boundary between splits (s): calcium carries over."""
+    seed: int = 0
+    """Seed of the choice of validation clips."""
+    responses: ResponseSettings = ResponseSettings()
+    """Which signal, and how it is processed."""
+
+
+class EncoderSettings(Settings):
+    """Architecture of our encoder."""
+
+
+class TrainingSettings(Settings):
+    """How an encoder is trained."""
+
+    seed: int = 0
+    """Seed of initial weights and data order."""
+
+
+class InversionSettings(Settings):
+    """How responses are turned into video."""
+
+
+class EvaluationSettings(Settings):
+    """How reconstructions are scored."""
+
+
+class ResultsSettings(Settings):
+    """What the results file holds."""
+
+    include_stimulus: bool = False
+    """Store the true movie, on the same clock, beside the reconstruction."""
+    movie_dtype: Literal["uint8", "float32"] = "uint8"
+    """How the reconstructed movie is stored; it is scored as stored."""
+
+
+class RunSettings(Settings):
+    """The whole way, source to report."""
+
+    alignment: AlignmentSettings = AlignmentSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    training: TrainingSettings = TrainingSettings()
+    inversion: InversionSettings = InversionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    results: ResultsSettings = ResultsSettings()
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def load_settings(model: type[Model], path: Path | None = None, **overrides: Any) -> Model:
+    """Read settings from a YAML file, put ``overrides`` on top and validate.
+
+    Parameters
+    ----------
+    model
+        Which settings.
+    path
+        A YAML file with the same names; ``None`` starts from the defaults.
+    overrides
+        Single settings by name; ``None`` leaves a setting as it is. A name may be dotted with ``__``
+        (``alignment__frame_rate``).
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, a name is unknown, or a value is out of range.
+
+    Examples
+    --------
+    >>> load_settings(AlignmentSettings, frame_rate=15).frame_rate
+    15.0
+    >>> load_settings(RunSettings, alignment__frame_rate=-1)
+    Traceback (most recent call last):
+    nwbrecon.errors.SettingsError: alignment.frame_rate is -1: input should be greater than 0.
+    """
+    content: dict[str, Any] = {}
+    if path is not None:
+        import yaml
+
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise SettingsError(f"The settings file {path} cannot be read ({error}).") from error
+        if not isinstance(content, dict):
+            raise SettingsError(f"The settings file {path} does not hold names and values.")
+    for name, value in overrides.items():
+        if value is None:
+            continue
+        *parents, last = name.split("__")
+        inner = content
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(" ".join(_sentence(fault) for fault in error.errors())) from error
+
+
+def _sentence(fault: Any) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"There is no setting {name}."
+    return f"{name} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."

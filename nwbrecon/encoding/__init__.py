@@ -1,0 +1,1 @@
+"""Video in, responses out: models, observation models, likelihoods, training, checkpoints."""

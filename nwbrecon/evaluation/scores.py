@@ -1,0 +1,49 @@
+"""The noun of this room: how good reconstructions are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["Scores"]
+
+
+@dataclass
+class Scores:
+    """How well reconstructions match the movies that were shown.
+
+    Attributes
+    ----------
+    trials
+        One row a reconstruction and method (the reconstruction itself and each baseline beside it). Columns: ``clip``,
+        ``trial`` (label; of the first where several were fused), ``repeat``, ``onset``, ``n_frames``, ``method``,
+        ``pixel_correlation``, ``dynamic_correlation``, ``frame_correlation``, ``lag`` (frames; positive: the
+        reconstruction trails), ``chance`` (mean pixel correlation with other test clips), and the same figures over the
+        whole frame with the suffix ``_full``.
+    frames
+        One row a frame of each reconstruction: ``trial``, ``clip``, ``method``, ``frame``, ``time`` (seconds),
+        ``frame_correlation``.
+    lags
+        Pixel correlation by lag: ``method``, ``lag`` (frames), ``pixel_correlation`` (mean over clips).
+    summary
+        One row a method and metric: ``method``, ``metric``, ``mean``, ``low``, ``high`` (95 % bootstrap over clips),
+        ``n_clips``, ``presentations`` (``all``, ``first`` or ``later``).
+    mask_fraction
+        Share of the frame that the mask keeps.
+    info
+        Settings and whatever else explains the figures; what JSON can hold.
+    """
+
+    trials: pd.DataFrame
+    frames: pd.DataFrame
+    lags: pd.DataFrame
+    summary: pd.DataFrame
+    mask_fraction: float
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def mean(self, metric: str, method: str, presentations: str = "all") -> float:
+        """Mean of a metric over clips, for a method."""
+        rows = self.summary.query("metric == @metric and method == @method and presentations == @presentations")
+        return float(rows["mean"].iloc[0])

@@ -1,0 +1,120 @@
+"""The nouns of this room: a reconstructed clip, and many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+
+from nwbrecon.errors import InversionError
+
+__all__ = ["Reconstruction", "Reconstructions"]
+
+
+@dataclass
+class Reconstruction:
+    """One reconstructed clip.
+
+    Attributes
+    ----------
+    clip
+        Identity of the clip, as in the trials table.
+    trials
+        Labels of the trials whose responses went in (several where repeats were fused).
+    video
+        ``(time, height, width)`` float32, grey level 0-255.
+    std
+        ``(time, height, width)`` float32, standard deviation in grey levels; ``None`` where not asked for.
+    onset
+        Seconds on the session clock at which the clip began (of the first trial).
+    frame_rate
+        Frames per second (Hz).
+    baselines
+        Other reconstructions of the same clip from the same responses, by name (``ridge``), shaped like `video`.
+    history
+        One row an iteration: ``iteration``, ``objective``, ``negative_log_likelihood``, ``negative_log_prior``,
+        ``seconds``; where held-out ROIs were watched, ``held_out``.
+    snapshots
+        ``(snapshot, time, height, width)`` uint8: the way from the blank screen to `video`; may be empty.
+    snapshot_iterations
+        ``(snapshot,)`` the iteration of each.
+    info
+        How it ended: ``converged``, ``prior_weight``, ``prior``, ``seconds``, ...; what JSON can hold.
+    """
+
+    clip: str
+    trials: tuple[int, ...]
+    video: np.ndarray
+    onset: float
+    frame_rate: float
+    std: np.ndarray | None = None
+    baselines: dict[str, np.ndarray] = field(default_factory=dict)
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    snapshots: np.ndarray | None = None
+    snapshot_iterations: np.ndarray | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def times(self) -> np.ndarray:
+        """``(time,)`` onset of each frame, seconds on the session clock."""
+        return self.onset + np.arange(len(self.video)) / self.frame_rate
+
+
+@dataclass
+class Reconstructions(Sequence[Reconstruction]):
+    """Reconstructed clips of one recording by one method.
+
+    Attributes
+    ----------
+    items
+        The reconstructions.
+    method
+        What made them: ``map``, ``ridge``, ``bauer2026``, ...
+    mask
+        ``(height, width)`` bool: the pixels that the recorded cells cover; scores are over these.
+    coverage
+        ``(height, width)`` float32 in 0-1: how well the population covers each pixel; `mask` is where it passes a
+        threshold that is frozen once per recording.
+    settings
+        Resolved settings.
+    info
+        What concerns all of them: the gate's figures, calibration, how prior and weight were chosen.
+    warnings
+        What the user should know, in sentences.
+    """
+
+    items: list[Reconstruction]
+    method: str
+    mask: np.ndarray
+    coverage: np.ndarray
+    settings: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for item in self.items:
+            if item.video.shape[1:] != self.mask.shape:
+                raise InversionError(
+                    f"Clip {item.clip!r} has frames of {item.video.shape[1:]} pixels and the mask {self.mask.shape}.",
+                    "They must be of one size.",
+                )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Reconstruction: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Reconstruction]: ...
+    def __getitem__(self, index: int | slice) -> Reconstruction | list[Reconstruction]:
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[Reconstruction]:
+        return iter(self.items)
+
+    def of_clip(self, clip: str) -> list[Reconstruction]:
+        """Every reconstruction of one clip, in time order."""
+        return [item for item in self.items if item.clip == clip]

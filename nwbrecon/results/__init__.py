@@ -1,0 +1,1 @@
+"""Results NWB, read back, video, report and figures."""

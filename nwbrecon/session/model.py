@@ -1,0 +1,257 @@
+"""The nouns of this room: what one recording holds, on its own clocks, lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["BehaviorSeries", "FrameStore", "ResponseGroup", "Session", "SignalKind", "Stimulus"]
+
+
+class SignalKind(StrEnum):
+    """What the values of a response signal are."""
+
+    EVENTS = "events"
+    """Deconvolved activity, non-negative, in arbitrary units; a sample counts what happened since the one before."""
+    SPIKES = "spikes"
+    """Spike counts per sample, or spike times binned on a clock."""
+    DFF = "dF/F"
+    """Fluorescence over its baseline, the baseline subtracted already."""
+    CORRECTED = "corrected fluorescence"
+    """Raw fluorescence from which the neuropil has been taken away."""
+    RAW = "raw fluorescence"
+    """Fluorescence as extracted from the movie."""
+    NEUROPIL = "neuropil"
+    """Fluorescence around the cell; never a response, but used to correct one."""
+
+
+class ArrayLike2D(Protocol):
+    """A lazy ``(sample, roi)`` array: an open HDF5 or Zarr data set, or anything sliced like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass
+class Signal:
+    """One stored signal of a group of ROIs, unread.
+
+    Attributes
+    ----------
+    path
+        Where it is in the file, such as ``processing/ophys/Fluorescence/RoiResponseSeries1``.
+    kind
+        What its values are.
+    unit
+        Unit after conversion, as the file names it.
+    read
+        ``read(start, stop) -> (sample, roi) float32``, with conversion and offset applied, transposed if need be.
+    shape
+        ``(sample, roi)``.
+    """
+
+    path: str
+    kind: SignalKind
+    unit: str
+    read: Callable[[int, int], np.ndarray]
+    shape: tuple[int, int]
+
+
+@dataclass
+class ResponseGroup:
+    """The ROIs that share a clock (an imaging plane, a probe).
+
+    Attributes
+    ----------
+    name
+        The plane's or probe's name.
+    signal
+        The signal in use.
+    timestamps
+        ``(sample,)`` seconds on the session clock, increasing, free of NaN, ``delay`` not included.
+    rois
+        One row a ROI in the order of the signal's columns; the index is the ROI's id in the file. Columns are what the
+        file has, among them where known ``x``, ``y`` (pixels), ``depth`` (micrometers), ``area`` (brain area).
+    delay
+        Seconds to add to `timestamps`: the plane's scan started that much later than its clock says.
+    neuropil
+        The neuropil signal of the same ROIs, where the file has one.
+    alternatives
+        Other signals of the same ROIs, by path.
+    """
+
+    name: str
+    signal: Signal
+    timestamps: np.ndarray
+    rois: pd.DataFrame
+    delay: float = 0.0
+    neuropil: Signal | None = None
+    alternatives: dict[str, Signal] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> SignalKind:
+        """What the values of the signal in use are."""
+        return self.signal.kind
+
+    @property
+    def n_rois(self) -> int:
+        """Number of ROIs."""
+        return len(self.rois)
+
+    @property
+    def sampling_rate(self) -> float:
+        """Samples per second (Hz), from the median interval."""
+        return float(1 / np.median(np.diff(self.timestamps)))
+
+
+class FrameStore(Protocol):
+    """Where the pixels of a stimulus are.
+
+    Attributes
+    ----------
+    name
+        Name of the template, acquisition series or video file.
+    n_frames, height, width
+        Size; ``height`` counts rows, row 0 is the top of the screen.
+    """
+
+    name: str
+    n_frames: int
+    height: int
+    width: int
+
+    def read(self, frames: np.ndarray) -> np.ndarray:
+        """Read ``frames`` (indices, any order, repeats allowed) as ``(time, height, width)`` float32 grey, 0-255."""
+        ...
+
+
+@dataclass
+class FrameClock:
+    """When each frame of a presentation was on the screen.
+
+    Attributes
+    ----------
+    frames
+        ``(frame,)`` indices into the store.
+    onsets
+        ``(frame,)`` seconds on the session clock at which each frame appeared, increasing.
+    end
+        Seconds at which the last frame was taken away.
+    """
+
+    frames: np.ndarray
+    onsets: np.ndarray
+    end: float
+
+
+@dataclass
+class Stimulus:
+    """What was shown and when.
+
+    Attributes
+    ----------
+    presentations
+        One row a presentation, in time order, with the columns
+
+        - ``onset``, ``offset``: seconds on the session clock;
+        - ``clip``: identity of what was shown; equal for repeats of the same clip and different otherwise;
+        - ``film``: the source film, where the file names one (clips of one film must not be split), else empty;
+        - ``store``: key into `stores`;
+        - ``kind``: ``movie``, ``image``, ``noise``, ``grating``, ``gray``;
+        - ``split``: ``train``, ``validation`` or ``test`` where the file says so, else empty;
+        - ``n_frames``: number of frames shown.
+    stores
+        Where the pixels are, by key.
+    clocks
+        ``clocks(presentation) -> FrameClock``, for a row label of `presentations`.
+    """
+
+    presentations: pd.DataFrame
+    stores: Mapping[str, FrameStore]
+    clocks: Callable[[int], FrameClock]
+
+    def read(self, presentation: int, frames: slice = slice(None)) -> np.ndarray:
+        """Frames of one presentation as ``(time, height, width)`` float32 grey, 0-255, at the stored size."""
+        clock = self.clocks(presentation)
+        return self.stores[self.presentations.at[presentation, "store"]].read(clock.frames[frames])
+
+
+@dataclass
+class BehaviorSeries:
+    """One behavioral variable on its own clock.
+
+    Attributes
+    ----------
+    name
+        ``running_speed`` (cm/s), ``pupil_size`` (see `unit`), ``gaze_x``, ``gaze_y`` (see `unit`).
+    values
+        ``(sample,)`` float64; NaN where missing (blinks, lost tracking).
+    timestamps
+        ``(sample,)`` seconds on the session clock, increasing.
+    unit
+        Unit of `values`.
+    origin
+        Where it came from and how it was converted, in words.
+    """
+
+    name: str
+    values: np.ndarray
+    timestamps: np.ndarray
+    unit: str
+    origin: str
+
+
+@dataclass
+class Session:
+    """What one recording holds; arrays stay in the file until they are asked for.
+
+    Attributes
+    ----------
+    identity
+        ``identifier``, ``object_id``, ``session_id``, ``session_start_time`` (ISO 8601) and where the file came from
+        (``location``; for DANDI also ``dandiset``, ``version``, ``asset_id``, ``path``, ``digest``).
+    subject
+        ``subject_id``, ``species``, ``sex``, ``age``, ... as in the file.
+    responses
+        Response groups by name.
+    stimulus
+        Presentations and frames.
+    behavior
+        Behavioral variables by name; empty where the file has none.
+    warnings
+        What was skipped, guessed or found wrong, in sentences.
+    """
+
+    identity: dict[str, Any]
+    subject: dict[str, Any]
+    responses: dict[str, ResponseGroup]
+    stimulus: Stimulus
+    behavior: dict[str, BehaviorSeries]
+    warnings: list[str] = field(default_factory=list)
+    closers: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    @property
+    def n_rois(self) -> int:
+        """Number of ROIs over all groups."""
+        return sum(group.n_rois for group in self.responses.values())
+
+    def close(self) -> None:
+        """Close the files behind the session."""
+        while self.closers:
+            self.closers.pop()()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

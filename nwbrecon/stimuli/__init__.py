@@ -1,0 +1,1 @@
+"""Movies: read from files, or made on the spot."""

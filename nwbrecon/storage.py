@@ -1,0 +1,200 @@
+"""Files that are whole or absent: atomic writing, safetensors beside JSON, hashes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nwbrecon.errors import ResultsError
+
+__all__ = ["atomic_directory", "atomic_path", "digest", "read_arrays", "read_json", "write_arrays", "write_json"]
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` and rename it to ``target`` once the block has ended well.
+
+    Parameters
+    ----------
+    target
+        The final path. Its folder is made if need be.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write. It keeps the target's suffix, since some writers look at it.
+
+    Raises
+    ------
+    ResultsError
+        If the folder cannot be written to, or the disk is full. The old file, if any, is untouched.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_path(folder / "a.txt") as path:
+    ...     _ = path.write_text("whole")
+    >>> [file.name for file in folder.iterdir()]
+    ['a.txt']
+    """
+    target = Path(target)
+    _make_folder(target.parent)
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name[:100]}.", suffix=f".partial{target.suffix}", dir=target.parent
+        )
+    except OSError as error:
+        raise _not_writable(target, error) from error
+    os.close(handle)
+    path = Path(name)
+    try:
+        yield path
+        # mkstemp makes files that only their owner reads; a result is as readable as any other new file
+        path.chmod(0o666 & ~_umask())
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.replace(target)
+    except OSError as error:
+        _raise_if_target_refuses(target, error)
+        raise
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(target: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``target``; it takes the place of ``target`` once the block has ended well."""
+    target = Path(target)
+    _make_folder(target.parent)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent))
+    except OSError as error:
+        raise _not_writable(target, error) from error
+    try:
+        yield folder
+        folder.chmod(0o777 & ~_umask())
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".old", dir=target.parent))
+            target.rename(old / target.name)
+            folder.rename(target)
+            shutil.rmtree(old)
+        else:
+            folder.rename(target)
+    except OSError as error:
+        _raise_if_target_refuses(target, error)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(target: str | Path, content: Any) -> None:
+    """Write JSON atomically; paths, NumPy scalars and arrays are written as their plain counterparts."""
+    with atomic_path(target) as path:
+        path.write_text(json.dumps(content, indent=2, default=_plain, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON, with an error that names the file if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultsError(f"{path} is not valid JSON ({error}).", action="Delete it and make it anew.") from error
+
+
+def write_arrays(target: str | Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named arrays (NumPy or torch) as safetensors, atomically.
+
+    Parameters
+    ----------
+    target
+        The file, ``.safetensors`` by convention.
+    arrays
+        Name to array. NumPy arrays and torch tensors may be mixed; tensors are moved to the CPU.
+    metadata
+        Strings that travel in the file's header.
+    """
+    from safetensors.numpy import save_file
+
+    plain = {
+        name: np.ascontiguousarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+        for name, value in arrays.items()
+    }
+    with atomic_path(target) as path:
+        save_file(plain, path, metadata=dict(metadata or {}))
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote, as NumPy arrays."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ResultsError(
+            f"{path} cannot be read as safetensors ({error}).", action="Delete it and make it anew."
+        ) from error
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of bytes, of a file (`Path`), or of anything that JSON can hold.
+
+    Examples
+    --------
+    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    True
+    """
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not isinstance(content, bytes):
+        content = json.dumps(content, sort_keys=True, default=_plain).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    return str(value)
+
+
+def _umask() -> int:
+    # the mask can only be read by setting it
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _raise_if_target_refuses(target: Path, error: OSError) -> None:
+    # other OSErrors (a source that cannot be read, say) are not about the target and keep their own words
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}:
+        raise _not_writable(target, error) from error
+
+
+def _not_writable(target: Path, error: OSError) -> ResultsError:
+    return ResultsError(
+        f"{target} could not be written ({error.strerror or error}).",
+        action="Choose a folder that can be written to and has room; whatever stood there before is unchanged.",
+    )

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nwbrecon.errors import ResultsError
+from nwbrecon.storage import atomic_directory, atomic_path, digest, read_arrays, read_json, write_arrays, write_json
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as path:
+        path.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_failed_directory_leaves_the_old_one(tmp_path: Path):
+    target = tmp_path / "encoder"
+    with atomic_directory(target) as folder:
+        (folder / "weights").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_directory(target) as folder:
+        (folder / "weights").write_text("half")
+        raise KeyboardInterrupt
+    assert (target / "weights").read_text() == "old"
+    with atomic_directory(target) as folder:
+        (folder / "weights").write_text("new")
+    assert (target / "weights").read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["encoder"]
+
+
+def test_a_folder_that_is_a_file_is_said(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match="could not be written"), atomic_path(tmp_path / "file" / "a.txt"):
+        pass
+
+
+def test_an_error_of_the_source_is_not_blamed_on_the_target(tmp_path: Path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        (tmp_path / "missing").read_text()
+
+
+def test_arrays_round_trip(tmp_path: Path):
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": torch.arange(3)}
+    write_arrays(tmp_path / "a.safetensors", arrays, {"made": "here"})
+    back = read_arrays(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(back["a"], arrays["a"])
+    np.testing.assert_array_equal(back["b"], [0, 1, 2])
+
+
+def test_damaged_files_are_named(tmp_path: Path):
+    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "a.safetensors").write_bytes(b"\0\1")
+    with pytest.raises(ResultsError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(ResultsError, match=r"a\.safetensors"):
+        read_arrays(tmp_path / "a.safetensors")
+
+
+def test_json_takes_numpy(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"n": np.int64(3), "v": np.arange(2), "p": tmp_path})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"n": 3, "v": [0, 1], "p": str(tmp_path)}
+
+
+def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert digest(tmp_path / "a") == digest(b"abc")
