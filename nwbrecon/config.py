@@ -105,6 +105,21 @@ class AlignmentSettings(Settings):
 class EncoderSettings(Settings):
     """Architecture of our encoder."""
 
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
+    """Number of feature maps (two a quadrature pair)."""
+    temporal_kernels: Annotated[int, Field(ge=1)] = 4
+    """Number of temporal kernels that the spatial filters combine."""
+    memory_seconds: Positive = 0.5
+    """How far back a response can look (s)."""
+    kernel_size: Annotated[int, Field(ge=3)] = 9
+    """Rows and columns of the spatial filters (pixels, odd)."""
+    stride: Annotated[int, Field(ge=1)] = 2
+    """Pixels between neighboring features."""
+    gaze_shift: bool = True
+    """Shift the picture by a learned function of the gaze, where gaze was recorded."""
+    gain: bool = True
+    """Let behavior change each ROI's gain, where behavior was recorded."""
+
 
 class TrainingSettings(Settings):
     """How an encoder is trained."""
