@@ -30,7 +30,7 @@ from nwbrecon.session.model import BehaviorSeries, Session
 __all__ = ["align"]
 
 BEHAVIOR_ORDER = ("running_speed", "pupil_size", "gaze_x", "gaze_y")
-THUMBNAIL_SIZE = (18, 32)
+THUMBNAIL_SIZE = (12, 20)
 THUMBNAIL_SECONDS = 1.0
 
 
@@ -104,6 +104,13 @@ def align(
         guarded = guard(trials, settings.frame_rate, settings.guard_seconds)
 
         training = np.repeat(trials["split"].to_numpy() == "train", trials["n_frames"]) & ~guarded
+        if not training.any():
+            raise AlignmentError(
+                f"All {(trials['split'] == 'train').sum()} training trials lie within {settings.guard_seconds:g} s of "
+                "another split.",
+                "Some must be farther away for an encoder to be trained.",
+                "Set guard_seconds lower, or test_share and validation_share.",
+            )
         groups: list[AlignedGroup] = []
         for name, group in progress(session.responses.items(), total=len(times), label="responses", unit="group"):
             aligned_group, notes = align_group(
@@ -120,6 +127,9 @@ def align(
                 "Choose another signal (setting responses.signal), or check the file. " + " ".join(warnings),
             )
         valid = covered_frames(groups, starts, stops) & ~guarded
+        # the guard may have taken all of a short trial
+        left = np.logical_or.reduceat(valid, trials["first_frame"])
+        trials["split"] = trials["split"].where(left, "")
         names, behavior, series, notes = _align_behavior(session.behavior, starts, stops, settings)
         warnings += notes
         aligned = AlignedSession(

@@ -72,7 +72,7 @@ def align_group(
         If there are not as many samples as times or as many columns as ROIs.
     """
     found = activity(group, settings)
-    values = np.array(found.values, dtype=np.float32)
+    values = np.asarray(found.values, dtype=np.float32)
     if values.shape != (len(times), group.n_rois):
         raise AlignmentError(
             f"The activity of {group.name} has the shape {values.shape} for {len(times)} sample times and "
@@ -82,13 +82,13 @@ def align_group(
     warnings = []
     infinite = np.isinf(values)
     if infinite.any():
-        values[infinite] = np.nan
+        values = np.where(infinite, np.float32(np.nan), values)
         warnings.append(f"{infinite.sum()} infinite samples in {group.name} were taken as missing.")
 
     inside = np.zeros(len(times), dtype=bool)
     shared = overlaps(times[:-1], times[1:], *training)
     inside[1:] = np.asarray(shared.sum(axis=1)) >= COVERED * np.diff(times)
-    spread = _spread(values[inside])
+    spread = _spread(values, inside)
     missing = np.isnan(spread)
     silent = ~missing & (spread == 0)
     usable = ~missing & ~silent
@@ -102,18 +102,10 @@ def align_group(
     scale = np.ones(group.n_rois)
     if found.kind is not SignalKind.SPIKES:
         scale = np.maximum(spread, LEAST_SCALE * np.median(spread[usable]))
-    return (
-        AlignedGroup(
-            name=group.name,
-            kind=found.kind,
-            timestamps=times,
-            activity=(values[:, usable] / scale[usable]).astype(np.float32),
-            scale=scale[usable].astype(np.float32),
-            rois=group.rois.loc[usable],
-            origin=found.origin,
-        ),
-        warnings,
-    )
+    scale = scale[usable].astype(np.float32)
+    scaled = values[:, usable]
+    scaled /= scale
+    return AlignedGroup(group.name, found.kind, times, scaled, scale, group.rois.loc[usable], found.origin), warnings
 
 
 def check_delays(groups: Mapping[str, ResponseGroup], settings: ResponseSettings) -> None:
@@ -127,12 +119,13 @@ def check_delays(groups: Mapping[str, ResponseGroup], settings: ResponseSettings
         )
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
-    # standard deviation over the finite samples, NaN where there are fewer than two; in float64, since a large baseline
-    # would otherwise drown small fluctuations
-    known = np.isfinite(values)
-    n = known.sum(axis=0)
-    filled = np.where(known, values, 0).astype(float)
-    mean = np.divide(filled.sum(axis=0), n, out=np.zeros(len(n)), where=n > 0)
-    squares = np.where(known, (filled - mean) ** 2, 0).sum(axis=0)
-    return np.sqrt(np.divide(squares, n, out=np.full(len(n), np.nan), where=n > 1))
+def _spread(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    # standard deviation over the finite samples, NaN where there are fewer than two; a block of ROIs at a time, and in
+    # float64, since a large baseline would otherwise drown small fluctuations
+    spread = np.full(values.shape[1], np.nan)
+    for first in range(0, values.shape[1], 128):
+        block = values[inside, first : first + 128].astype(float)
+        known = np.isfinite(block)
+        enough = known.sum(axis=0) > 1
+        spread[first : first + 128][enough] = np.nanstd(block[:, enough], axis=0)
+    return spread

@@ -17,6 +17,9 @@ __all__ = ["Split", "choose_split", "guard", "near_duplicates"]
 PRIORITY = {"test": 2, "validation": 1, "train": 0}
 """Where two splits meet, the one that comes lower here gives way."""
 
+LEAST_CONTRAST = 0.5
+"""Standard deviation (grey levels) below which a frame is blank."""
+
 MIN_TRAINING_SHARE = 0.5
 """Share of the unique movie that should be left for training."""
 
@@ -66,29 +69,28 @@ def near_duplicates(thumbnails: Mapping[str, np.ndarray], threshold: float) -> l
     >>> near_duplicates({"a": a, "b": b, "brighter a": a + 9}, 0.95)
     [('a', 'brighter a')]
     """
-    names = list(thumbnails)
     unit = {}
     for name, frames in thumbnails.items():
         flat = np.asarray(frames, dtype=np.float32).reshape(len(frames), -1)
         flat = flat - flat.mean(axis=1, keepdims=True)
         length = np.linalg.norm(flat, axis=1)
-        seen = length > 0.5 * np.sqrt(flat.shape[1])
-        unit[name] = flat[seen] / length[seen, None]
-    sizes = np.array([len(unit[name]) for name in names])
-    if not sizes.sum():
-        return []
-    stacked = np.concatenate([unit[name] for name in names])
-    owner = np.repeat(np.arange(len(names)), sizes)
-    share = np.zeros((len(names), len(names)))
-    for index, name in enumerate(names):
-        alike = unit[name] @ stacked.T > threshold
-        # for each of this clip's thumbnails, which clips have one like it
-        matched = np.zeros((len(alike), len(names)), dtype=bool)
-        rows, columns = np.nonzero(alike)
-        matched[rows, owner[columns]] = True
-        share[index] = matched.mean(axis=0) if len(matched) else 0
-    first, second = np.nonzero(np.triu(np.maximum(share, share.T) >= 0.5, k=1))
-    return [(names[a], names[b]) for a, b in zip(first, second, strict=True)]
+        seen = length > LEAST_CONTRAST * np.sqrt(flat.shape[1])
+        if seen.any():
+            unit[name] = flat[seen] / length[seen, None]
+    names = list(unit)
+    sizes = np.array([len(frames) for frames in unit.values()])
+    stacked = np.concatenate(list(unit.values())) if unit else np.zeros((0, 0))
+    firsts = np.cumsum(sizes) - sizes
+    pairs: list[tuple[str, str]] = []
+    for index, name in enumerate(names[:-1]):
+        others = slice(index + 1, None)
+        later = firsts[others]
+        alike = unit[name] @ stacked[later[0] :].T > threshold
+        bounds = later - later[0]
+        here = np.logical_or.reduceat(alike, bounds, axis=1).mean(axis=0)
+        there = np.add.reduceat(alike.any(axis=0), bounds, dtype=float) / sizes[others]
+        pairs.extend((name, names[index + 1 + other]) for other in np.flatnonzero(np.maximum(here, there) >= 0.5))
+    return pairs
 
 
 def choose_split(
@@ -211,6 +213,7 @@ def _clip_table(trials: pd.DataFrame, frame_rate: float) -> pd.DataFrame:
     )
     # a clip that is test in one showing is test in all
     clips["stated"] = by_clip["split"].agg(lambda stated: max(stated, key=lambda name: PRIORITY.get(name, -1)))
+    clips["contradicted"] = by_clip["split"].nunique() > 1
     # how far into its movie a scene ends, 1 at the end; 0 for a clip that is whole
     clips["place"] = (clips["end"] / clips.groupby("movie")["end"].transform("max")).where(clips["movie"] != "", 0.0)
     return clips
@@ -287,6 +290,12 @@ def _stated_split(clips: pd.DataFrame, duplicates: Sequence[tuple[str, str]], se
     of_clip = {str(clip): stated or "train" for clip, stated in clips["stated"].items()}
     warnings = []
     reason = "As the file states it."
+    contradicted = clips.index[clips["contradicted"]]
+    if len(contradicted):
+        warnings.append(
+            f"The file puts showings of the same clip in different splits ({', '.join(contradicted[:5])}): test was "
+            "taken to outweigh validation, and validation training."
+        )
     if "test" not in of_clip.values():
         warnings.append("The file states a split without test clips.")
     if "validation" not in of_clip.values():

@@ -46,13 +46,16 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
     presentations = stimulus.presentations.sort_values("onset", kind="stable")
     warnings = []
     clocks = {}
-    short = overlapping = 0
+    short = overlapping = broken = 0
     free_from = -np.inf
     for label, kind in presentations["kind"].items():
         if kind not in settings.stimuli:
             continue
         clock = stimulus.clocks(int(label))
-        if len(clock.onsets) < 2 or clock.end - clock.onsets[0] < settings.min_clip_seconds:
+        steps = np.diff(np.append(clock.onsets, clock.end))
+        if len(clock.onsets) != len(clock.frames) or not (np.isfinite(steps) & (steps > 0)).all():
+            broken += 1
+        elif len(clock.onsets) < 2 or clock.end - clock.onsets[0] < settings.min_clip_seconds:
             short += 1
         elif clock.onsets[0] < free_from:
             overlapping += 1
@@ -63,6 +66,8 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
     others = presentations.loc[~presentations["kind"].isin(settings.stimuli), "kind"].value_counts()
     if short:
         warnings.append(f"{short} presentations shorter than {settings.min_clip_seconds:g} s were left out.")
+    if broken:
+        warnings.append(f"{broken} presentations whose frame times do not increase, or lack, were left out.")
     if overlapping:
         warnings.append(f"{overlapping} presentations that begin before the one before has ended were left out.")
     if len(others):
@@ -110,14 +115,17 @@ def make_trials(
     for label, clock in clocks.items():
         edges = np.append(clock.onsets, clock.end)
         clip = str(used.at[label, "clip"])
-        bounds = np.minimum(cuts.get(clip, np.array([0, len(clock.onsets)])), len(clock.onsets))
-        for start, stop in pairwise(bounds):
+        for start, end in pairwise(cuts.get(clip, np.array([0, len(clock.onsets)]))):
+            stop = min(end, len(clock.onsets))
+            if stop <= start:
+                continue
             n_frames = int((edges[stop] - edges[start]) * settings.frame_rate + TOLERANCE)
-            if n_frames < settings.min_clip_seconds * settings.frame_rate - TOLERANCE:
+            # what is left of a scene in a showing that was broken off; scenes differ in length by a frame
+            if n_frames < 0.9 * settings.min_clip_seconds * settings.frame_rate:
                 continue
             rows.append(
                 {
-                    "clip": f"{clip}[{start}:{stop}]" if clip in cuts else clip,
+                    "clip": f"{clip}[{start}:{end}]" if clip in cuts else clip,
                     "film": str(used.at[label, "film"]),
                     "kind": str(used.at[label, "kind"]),
                     "onset": float(edges[start]),
@@ -131,7 +139,7 @@ def make_trials(
                     "movie_stop": float(edges[stop] - edges[0]) if clip in cuts else np.nan,
                 }
             )
-    trials = pd.DataFrame(rows)
+    trials = pd.DataFrame(rows).sort_values("onset", kind="stable", ignore_index=True)
     trials.insert(3, "repeat", trials.groupby("clip").cumcount())
     trials["n_frames"] = trials.groupby("clip")["n_frames"].transform(_common_length)
     return trials
@@ -150,8 +158,8 @@ def _scene_cuts(
     seconds = max(min(settings.scene_seconds, total / MIN_CLIPS), settings.min_clip_seconds)
     cuts = {}
     for clip, clock in whole.items():
-        n_scenes = int(np.floor(lengths[clip] / seconds + 0.5))
-        if lengths[clip] >= 1.5 * seconds and n_scenes > 1:
+        n_scenes = min(int(lengths[clip] / seconds + 0.5), int(lengths[clip] / settings.min_clip_seconds))
+        if n_scenes > 1:
             cuts[str(clip)] = np.linspace(0, len(clock.onsets), n_scenes + 1).round().astype(int)
     return cuts
 

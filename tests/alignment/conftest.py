@@ -61,17 +61,17 @@ def counted(times, edges, density):
     return np.diff(np.interp(times, edges, area), prepend=0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_movie():
     return movie
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store():
     return ArrayStore
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_session():
     """Build a session: ``schedule`` holds ``(clip, onset)`` or ``(clip, onset, onsets of its frames)``."""
 
