@@ -84,18 +84,26 @@ class AlignmentSettings(Settings):
     """Frames per second (Hz) of the common clock."""
     frame_size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (36, 64)
     """Rows and columns of the aligned video (pixels)."""
+    stimuli: tuple[Literal["movie", "image", "noise", "grating"], ...] = ("movie",)
+    """Kinds of stimulus that are used; the others are left out."""
+    min_clip_seconds: Positive = 2.0
+    """Shortest showing that is used (s)."""
     behavior_gap_seconds: Positive = 0.5
     """Longest gap in a behavioral trace that is bridged by interpolation (s)."""
     test_share: Fraction = 0.25
-    """Largest share of the recorded time that goes to testing."""
+    """Largest share of the unique movie (repeats counted once) that goes to testing."""
     min_test_repeats: Annotated[int, Field(ge=2)] = 5
     """Least number of showings for a clip to serve as test clip."""
     validation_share: Fraction = 0.12
     """Share of the unique training movie that is set apart for validation."""
     scene_seconds: Positive = 10.0
-    """Length of the scenes into which a movie is cut where every clip repeats (s)."""
+    """Length of the scenes into which movies are cut where there are too few to hold any out whole (s)."""
     guard_seconds: Annotated[float, Field(ge=0)] = 2.0
-    """Time dropped around a boundary between splits (s): calcium carries over."""
+    """Time dropped on the training side of a boundary between splits (s): calcium carries over."""
+    duplicate_correlation: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Clips half of whose frames correlate more than this with frames of another clip stay in one split; 1: never."""
+    memory_gigabytes: Positive = 1.0
+    """Video and responses larger than this together are kept in files (GB)."""
     seed: int = 0
     """Seed of the choice of validation clips."""
     responses: ResponseSettings = ResponseSettings()
