@@ -50,6 +50,8 @@ class SimulationSettings(Settings):
     """How often each test clip is shown."""
     clip_seconds: Positive = 10.0
     """Length of a clip (s)."""
+    test_clip_seconds: Positive | None = None
+    """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
     """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
     seed: int = 0
