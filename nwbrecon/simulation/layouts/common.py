@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from hdmf.common import DynamicTableRegion
+from hdmf.common import DynamicTableRegion, VectorData
 from hdmf.data_utils import GenericDataChunkIterator
+from numpy.typing import DTypeLike
 from pynwb import H5DataIO, NWBFile
 from pynwb.file import Subject
 from pynwb.ophys import ImagingPlane, OpticalChannel, PlaneSegmentation
@@ -22,7 +23,7 @@ from nwbrecon.storage import digest
 
 __all__ = [
     "GAZE_FRAME",
-    "MovieIterator",
+    "ChunkIterator",
     "Screen",
     "compressed",
     "corrected",
@@ -44,7 +45,7 @@ CHUNK_BYTES = 2**19
 NEUROPIL_FACTOR = 0.7
 BASELINE_SECONDS = 60.0
 BASELINE_PERCENTILE = 10.0
-GAZE_FRAME = "(0, 0) is the mean direction of gaze; x grows towards the right of the screen, y towards its bottom."
+GAZE_FRAME = "(0, 0) is straight ahead; x grows to the right of the screen, y upwards."
 
 
 def new_file(recording: SimulatedRecording, layout: str) -> NWBFile:
@@ -114,13 +115,20 @@ def roi_pixels(plane: SimulatedPlane) -> list[np.ndarray]:
     return pixels
 
 
-def roi_images(plane: SimulatedPlane) -> np.ndarray:
-    """ROI masks as ``(roi, x, y)`` float32 images; x first, as the NWB schema has it."""
+def roi_images(plane: SimulatedPlane) -> VectorData:
+    """Make the column of ROI masks, ``(roi, x, y)`` float32 images; x first, as the NWB schema has it."""
     rows, columns = plane.image_shape
-    masks = np.zeros((len(plane.cells), columns, rows), dtype=np.float32)
-    for mask, pixels in zip(masks, roi_pixels(plane), strict=True):
-        mask[pixels[:, 0], pixels[:, 1]] = pixels[:, 2]
-    return masks
+    pixels = roi_pixels(plane)
+
+    def read(rois: slice) -> np.ndarray:
+        chosen = pixels[rois]
+        masks = np.zeros((len(chosen), columns, rows), dtype=np.float32)
+        for mask, (x, y, weight) in zip(masks, (roi.T for roi in chosen), strict=True):
+            mask[x, y] = weight
+        return masks
+
+    masks = ChunkIterator(read, (len(pixels), columns, rows), np.float32)
+    return VectorData(name="image_mask", description="Image mask of each ROI, (x, y).", data=compressed(masks))
 
 
 def roi_region(segmentation: PlaneSegmentation) -> DynamicTableRegion:
@@ -220,6 +228,16 @@ class Screen:
             pictures[clips == clip] = self.movies[clip][frames[clips == clip]]
         return pictures
 
+    def stored(self, channels: int | None = None) -> H5DataIO:
+        """All pictures, to be written; with ``channels``, as ``(flip, height, width, channel)`` of equal channels."""
+
+        def read(flips: slice) -> np.ndarray:
+            pictures = self.read(flips)
+            return pictures if channels is None else np.repeat(pictures[..., None], channels, axis=3)
+
+        shape = self.shape if channels is None else (*self.shape, channels)
+        return compressed(ChunkIterator(read, shape, np.uint8))
+
 
 def screen(recording: SimulatedRecording, *, flips_per_frame: int = 1, gray_rate: float | None = None) -> Screen:
     """Lay out what was on the screen from the start of the recording to its end.
@@ -258,31 +276,31 @@ def screen(recording: SimulatedRecording, *, flips_per_frame: int = 1, gray_rate
     return Screen(np.concatenate(times), np.concatenate(clips), np.concatenate(frames), movies, recording.gray)
 
 
-class MovieIterator(GenericDataChunkIterator):
-    """Hands a `Screen` to HDF5 a chunk at a time, so that the whole movie is never in memory.
+class ChunkIterator(GenericDataChunkIterator):
+    """Hands an array to HDF5 chunk by chunk as it is made, so that it is never in memory as a whole.
 
     Parameters
     ----------
-    shown
-        What was on the screen.
-    channels
-        ``3`` writes the grey picture three times, as ``(flip, height, width, 3)``.
+    read
+        ``read(rows) -> array`` with these rows of the array.
+    shape
+        Shape of the array.
+    dtype
+        Type of the array.
     """
 
-    def __init__(self, shown: Screen, channels: int | None = None) -> None:
-        self.shown = shown
-        self.shape = shown.shape if channels is None else (*shown.shape, channels)
-        chunk = (max(1, min(self.shape[0], CHUNK_BYTES // int(np.prod(self.shape[1:])))), *self.shape[1:])
+    def __init__(self, read: Callable[[slice], np.ndarray], shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.read, self.shape = read, shape
+        self._dtype = np.dtype(dtype)
+        rows = CHUNK_BYTES // (int(np.prod(shape[1:])) * self._dtype.itemsize)
+        chunk = (min(max(rows, 1), shape[0]), *shape[1:])
         super().__init__(chunk_shape=chunk, buffer_shape=chunk)
 
     def _get_data(self, selection: tuple[slice, ...]) -> np.ndarray:
-        pictures = self.shown.read(selection[0])
-        if len(self.shape) == 4:
-            pictures = np.repeat(pictures[..., None], self.shape[3], axis=3)
-        return pictures[(slice(None), *selection[1:])]
+        return self.read(selection[0])[(slice(None), *selection[1:])]
 
     def _get_maxshape(self) -> tuple[int, ...]:
         return self.shape
 
     def _get_dtype(self) -> np.dtype:
-        return np.dtype(np.uint8)
+        return self._dtype

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from hdmf.common import VectorData
 from pynwb import NWBFile, TimeSeries
 from pynwb.behavior import EyeTracking, PupilTracking, SpatialSeries
 from pynwb.epoch import TimeIntervals
@@ -24,7 +25,6 @@ from pynwb.image import ImageSeries
 from pynwb.ophys import Fluorescence, ImageSegmentation, RoiResponseSeries
 
 from nwbrecon.simulation.layouts.common import (
-    MovieIterator,
     compressed,
     imaging_planes,
     new_file,
@@ -82,11 +82,15 @@ def _add_responses(nwbfile: NWBFile, recording: SimulatedRecording, hidden_stagg
     imaged = imaging_planes(nwbfile, recording, names)
     for i, (plane, imaging_plane, clock) in enumerate(zip(recording.planes, imaged, clocks, strict=True), start=1):
         table = segmentation.create_plane_segmentation(
-            name=f"PlaneSegmentation{i}", description=f"ROIs of {plane.name}.", imaging_plane=imaging_plane
+            name=f"PlaneSegmentation{i}",
+            description=f"ROIs of {plane.name}.",
+            imaging_plane=imaging_plane,
+            id=list(range(len(plane.cells))),
+            columns=[
+                roi_images(plane),
+                VectorData(name="mask_type", description="soma or artifact", data=["soma"] * len(plane.cells)),
+            ],
         )
-        for mask in roi_images(plane):
-            table.add_roi(image_mask=mask)
-        table.add_column(name="mask_type", description="soma or artifact", data=["soma"] * len(table))
         fluorescence.add_roi_response_series(
             RoiResponseSeries(
                 name=f"RoiResponseSeries{i}",
@@ -105,7 +109,7 @@ def _add_video(nwbfile: NWBFile, recording: SimulatedRecording) -> None:
         ImageSeries(
             name="stimulus_video",
             description="All that was on the screen, flip by flip: (flip, row, column, RGB), row 0 is the top.",
-            data=compressed(MovieIterator(shown, channels=3)),
+            data=shown.stored(channels=3),
             unit="Frames",
             format="raw",
             timestamps=shown.timestamps,
@@ -171,8 +175,8 @@ def _add_eye(nwbfile: NWBFile, pupil: pd.DataFrame) -> None:
     position = SpatialSeries(
         name="eye_position",
         description="Center of the pupil on the eye camera, x and y; NaN where it was lost.",
-        data=pupil[["gaze_x", "gaze_y"]].to_numpy() * PIXELS_PER_DEGREE + EYE_CENTER,
-        reference_frame="(0, 0) is the top left pixel of the eye camera.",
+        data=pupil[["gaze_x", "gaze_y"]].to_numpy() * (PIXELS_PER_DEGREE, -PIXELS_PER_DEGREE) + EYE_CENTER,
+        reference_frame="(0, 0) is the top left pixel of the eye camera, y grows downwards.",
         unit="px",
         timestamps=minor_series,
     )

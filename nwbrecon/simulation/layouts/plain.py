@@ -24,7 +24,6 @@ from pynwb.ophys import DfOverF, ImageSegmentation, RoiResponseSeries
 
 from nwbrecon.simulation.layouts.common import (
     GAZE_FRAME,
-    MovieIterator,
     compressed,
     delta_f_over_f,
     imaging_planes,
@@ -67,9 +66,9 @@ def _add_responses(nwbfile: NWBFile, recording: SimulatedRecording) -> None:
             name=f"PlaneSegmentation_{names[plane.name]}",
             description=f"ROIs of {plane.name}.",
             imaging_plane=imaging_plane,
+            id=list(range(len(plane.cells))),
+            columns=[roi_images(plane)],
         )
-        for mask in roi_images(plane):
-            table.add_roi(image_mask=mask)
         dff.add_roi_response_series(
             RoiResponseSeries(
                 name=f"RoiResponseSeries_{names[plane.name]}",
@@ -87,7 +86,7 @@ def _add_stimulus(nwbfile: NWBFile, recording: SimulatedRecording) -> None:
     movies = OpticalSeries(
         name="natural_movies",
         description="Frames shown, (frame, row, column), grey level 0-255; each stayed until the next.",
-        data=compressed(MovieIterator(shown)),
+        data=shown.stored(),
         unit="n.a.",
         format="raw",
         orientation="Row 0 is the top of the screen, column 0 its left, as the mouse sees it.",

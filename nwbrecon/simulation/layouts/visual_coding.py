@@ -193,7 +193,7 @@ def _add_eye(module: ProcessingModule, pupil: pd.DataFrame) -> None:
     module.add(EyeTracking(spatial_series=location))
     spherical = SpatialSeries(
         name="pupil_location_spherical",
-        description="Direction of gaze, azimuth and elevation (positive is down); NaN where the pupil was lost.",
+        description="Direction of gaze, azimuth and elevation; NaN where the pupil was lost.",
         data=angles,
         reference_frame=GAZE_FRAME,
         unit="degrees",

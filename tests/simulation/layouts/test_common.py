@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nwbrecon.simulation.layouts.common import (
-    MovieIterator,
+    ChunkIterator,
     corrected,
     delta_f_over_f,
     object_names,
@@ -64,21 +64,24 @@ def test_clips_back_to_back_have_no_gray(make_recording):
         assert (np.diff(shown.timestamps) > 1e-3).all()
 
 
-@pytest.mark.parametrize("channels", [None, 3])
-def test_the_movie_is_handed_out_in_pieces(recording, channels):
-    shown = screen(recording)
-    whole = shown.read(slice(None))
-    pieces = list(MovieIterator(shown, channels))
-    assert len(pieces) > 1 or channels is None
-    movie = np.concatenate([piece.data for piece in pieces])
-    np.testing.assert_array_equal(movie, whole if channels is None else np.stack([whole] * 3, axis=-1))
+def test_an_array_is_handed_out_in_pieces():
+    whole = np.random.default_rng(0).normal(size=(100, 200, 30)).astype(np.float32)
+    pieces = list(ChunkIterator(lambda rows: whole[rows], whole.shape, np.float32))
+    assert max(piece.data.nbytes for piece in pieces) <= 2**19
+    assert len(pieces) == 5
+    np.testing.assert_array_equal(np.concatenate([piece.data for piece in pieces]), whole)
+
+
+def test_a_row_beyond_the_size_of_a_chunk_is_a_chunk():
+    pieces = list(ChunkIterator(lambda rows: np.ones((3, 2**20), np.uint8)[rows], (3, 2**20), np.uint8))
+    assert [piece.data.shape for piece in pieces] == [(1, 2**20)] * 3
 
 
 def test_rois_are_discs_around_their_positions(recording):
     plane = recording.planes[0]
     plane.positions[0] = [30.2, 40.4]
     plane.positions[1] = [0.0, 79.0]
-    masks = roi_images(plane)
+    masks = np.concatenate([piece.data for piece in roi_images(plane).data.data])
     assert masks.shape == (5, 80, 64)
     x, y = np.nonzero(masks[0])
     assert (x.mean(), y.mean()) == (40, 30)
