@@ -7,12 +7,15 @@ import zipfile
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nwbrecon.errors import SourceError
 from nwbrecon.progress import progress
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 __all__ = ["VIDEO_SUFFIXES", "load_movies"]
 
@@ -21,6 +24,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 CLOCK_ROUNDING = 1e-3
 """Containers round the times of frames, to milliseconds at worst (Matroska); a frame may be that late (s)."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey level (ITU-R BT.601)."""
 
 
 def load_movies(
@@ -41,7 +47,8 @@ def load_movies(
         Frames per second (Hz). At each time ``k / frame_rate`` a video contributes the frame that its time stamps say
         was on the screen, so that films of any, even varying, frame rate keep their speed.
     frame_size
-        Rows and columns (pixels). Whole frames are scaled, each pixel the mean over the area that it covers.
+        Rows and columns (pixels). Whole frames are scaled, each pixel the mean over the area that it covers; where that
+        is less than a pixel of the source, it is interpolated. Videos are turned as their metadata say.
 
     Returns
     -------
@@ -102,21 +109,22 @@ def _checked(name: str, movie: np.ndarray, frame_size: tuple[int, int]) -> np.nd
         raise SourceError(f"{name} has values from {low:g} to {high:g}.", "Grey levels are from 0 to 255.")
     factor = 255.0 if movie.dtype.kind == "f" and high <= 1 else 1.0
     # frame by frame, since a movie at full size in floats may not fit in memory
-    return np.stack([_scaled(_gray(frame) * factor, frame_size) for frame in movie])
+    return np.stack([_scaled(_picture(frame * factor), frame_size) for frame in movie])
 
 
-def _gray(frame: np.ndarray) -> np.ndarray:
-    # luma of ITU-R BT.601, as video decoders have it
-    luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return frame.astype(np.float32) @ luma if frame.ndim == 3 else frame.astype(np.float32)
+def _picture(frame: np.ndarray) -> VideoFrame:
+    from av import VideoFrame
+
+    levels = frame @ LUMA if frame.ndim == 3 else frame
+    return VideoFrame.from_ndarray(np.ascontiguousarray(np.rint(levels), dtype=np.uint8), format="gray")
 
 
-def _scaled(frame: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    if frame.shape != frame_size:
-        from skimage.transform import resize_local_mean
-
-        frame = resize_local_mean(frame, frame_size, preserve_range=True)
-    return np.rint(frame).astype(np.uint8)
+def _scaled(frame: VideoFrame, frame_size: tuple[int, int]) -> np.ndarray:
+    turns = round(frame.rotation / 90)
+    height, width = frame_size[::-1] if turns % 2 else frame_size
+    # swscale's AREA is the mean over the area of the new pixel where that is larger than the old, and linear otherwise
+    scaled = frame.reformat(width=width, height=height, format="gray", interpolation="AREA").to_ndarray()
+    return np.rot90(scaled, turns)
 
 
 def _load_folder(path: Path, frame_rate: float, frame_size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -153,7 +161,7 @@ def _decode(path: Path, frame_rate: float, frame_size: tuple[int, int]) -> np.nd
             for start, stop, frame in _shown_frames(container.streams.video[0]):
                 first, last = (ceil((time - CLOCK_ROUNDING) * frame_rate) for time in (start, stop))
                 if last > first:
-                    shown += [_scaled(frame.to_ndarray(format="gray"), frame_size)] * (last - first)
+                    shown += [_scaled(frame, frame_size)] * (last - first)
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
             f"{path} cannot be decoded as video ({error}).", action="Convert it, to MP4 with H.264 for instance."
@@ -163,7 +171,7 @@ def _decode(path: Path, frame_rate: float, frame_size: tuple[int, int]) -> np.nd
     return np.stack(shown)
 
 
-def _shown_frames(stream: Any) -> Iterator[tuple[float, float, Any]]:
+def _shown_frames(stream: Any) -> Iterator[tuple[float, float, VideoFrame]]:
     """Frames with the seconds since the first at which each appeared and was taken away."""
     rate = float(stream.average_rate or 25)
     stream.thread_type = "AUTO"

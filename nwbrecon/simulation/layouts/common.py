@@ -51,15 +51,16 @@ GAZE_FRAME = "(0, 0) is straight ahead; x grows to the right of the screen, y up
 def new_file(recording: SimulatedRecording, layout: str) -> NWBFile:
     """Make an NWB file with subject, device and session, which say that all of it is simulated.
 
-    The identifier comes from what was measured, so that the same simulation gives the same identifier.
+    Identifier and subject come from what was measured: the same simulation has the same ones, and the layouts of one
+    simulation have the same subject.
     """
     measured = [plane.fluorescence for plane in recording.planes]
-    identifier = digest(b"".join(np.ascontiguousarray(values).tobytes() for values in measured))
+    mouse = digest(b"".join(np.ascontiguousarray(values).tobytes() for values in measured))
     nwbfile = NWBFile(
         session_description=(
             "Simulated two-photon recording in the visual cortex of a mouse that watches movies; no animal was used."
         ),
-        identifier=identifier,
+        identifier=f"{layout}-{mouse}",
         session_start_time=SESSION_START,
         session_id=f"simulated-{layout}",
         experimenter=["Simulation, Nwbrecon"],
@@ -69,7 +70,7 @@ def new_file(recording: SimulatedRecording, layout: str) -> NWBFile:
         keywords=["simulation", "two-photon imaging", "visual cortex", "natural movies"],
         was_generated_by=[["nwbrecon", __version__]],
         subject=Subject(
-            subject_id=f"sim-{identifier[:8]}",
+            subject_id=f"sim-{mouse[:8]}",
             species="Mus musculus",
             age="P90D",
             sex="F",

@@ -59,14 +59,28 @@ def test_the_head_of_the_file(read, recordings, layout):
         assert imaged.origin_coords[2] == pytest.approx(plane.depth * 1e-6)
 
 
-def test_the_same_simulation_has_the_same_identity(make_recording, tmp_path):
-    identifiers = []
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write_recording(make_recording(seed=seed), tmp_path / f"{name}.nwb", "plain")
-        with h5py.File(tmp_path / f"{name}.nwb") as file:
-            identifiers.append((file["identifier"][()], file["general/subject/subject_id"][()]))
-    assert identifiers[0] == identifiers[1]
-    assert not set(identifiers[0]) & set(identifiers[2])
+def test_identity_comes_from_what_was_simulated(make_recording, tmp_path):
+    def identity(layout, seed):
+        write_recording(make_recording(seed=seed, planes=1), tmp_path / "a.nwb", layout)
+        with h5py.File(tmp_path / "a.nwb") as file:
+            return file["identifier"][()], file["general/subject/subject_id"][()]
+
+    plain, again, other, microns = (
+        identity(*case) for case in [("plain", 1), ("plain", 1), ("plain", 2), ("microns", 1)]
+    )
+    assert plain == again
+    assert not set(plain) & set(other)
+    assert (plain[0] != microns[0], plain[1] == microns[1]) == (True, True)
+
+
+def test_a_write_that_fails_leaves_the_old_file(make_recording, tmp_path):
+    recording = make_recording()
+    (tmp_path / "a.nwb").write_text("old")
+    # the movie is handed out chunk by chunk while the file is being written
+    recording.clips["clip 2"] = recording.clips["clip 2"][:, :10]
+    with pytest.raises(ValueError, match="shape"):
+        write_recording(recording, tmp_path / "a.nwb", "microns")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.nwb", "old")]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
