@@ -1,7 +1,8 @@
 """Laid out like the Allen Visual Coding recordings (DANDI:000728).
 
 - ``processing/ophys/Fluorescence/{Corrected,Neuropil,Demixed}`` and ``processing/ophys/DfOverF/DfOverF`` for the one
-  plane; ``Corrected`` owns the timestamps, the others share them by links.
+  plane; ``Corrected`` owns the timestamps, the others share them by links. As in those sessions of 000728 for which
+  no events were detected, there is no ``DfOverFEvents``.
 - ``processing/ophys/ImageSegmentation/PlaneSegmentation``: ``pixel_mask`` and ``global_roi_id``.
 - ``stimulus/templates/natural_movie_*``: one `ImageSeries` a clip.
 - ``intervals/natural_movie_presentations``: one row a frame shown, with ``stimulus_name`` (the template's name),
