@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession
     from nwbrecon.evaluation import Scores
     from nwbrecon.inversion import Reconstruction, Reconstructions
-    from nwbrecon.session import Session
+    from nwbrecon.session import Session, open_session
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
@@ -22,9 +22,10 @@ _HOMES = {
     "Reconstructions": "nwbrecon.inversion",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
+    "open_session": "nwbrecon.session",
 }
 
-__all__ = ["AlignedSession", "Reconstruction", "Reconstructions", "Scores", "Session", "__version__"]
+__all__ = ["AlignedSession", "Reconstruction", "Reconstructions", "Scores", "Session", "__version__", "open_session"]
 
 
 def __getattr__(name: str) -> Any:

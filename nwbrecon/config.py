@@ -73,6 +73,8 @@ class ResponseSettings(Settings):
     """Percentile of the window that is taken as baseline."""
     decay_seconds: Positive | None = None
     """Decay time of the calcium indicator (s); ``None`` estimates it from the autocovariance."""
+    threshold: bool = False
+    """Leave out activity that the noise of a trace explains (soft threshold), at the price of weak responses."""
     plane_delays: dict[str, float] = Field(default_factory=dict)
     """Seconds to add to the clock of each plane, by name of the plane."""
 
