@@ -51,15 +51,15 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     windows = [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"])) for trial in trials]
 
     encoder.eval()
-    video, behavior = window_video(aligned, windows[:1])
+    video, _ = window_video(aligned, windows[:1])
     encoder.core.rescale((video - encoder.video_mean) / encoder.video_std)
 
     fits = [_LinearFit() for _ in aligned.groups]
     for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
-        features = encoder.features(*window_video(aligned, [window]))[0]
+        features, suppression = (maps[0] for maps in encoder.features(*window_video(aligned, [window])))
         # (position, time, feature), the energies of the pairs beside the features
         local = features.permute(2, 3, 0, 1).flatten(0, 1)
-        local = torch.cat([local, pair_energy(local)], dim=2)
+        local = torch.cat([local, pair_energy(local)], dim=2) * suppression.permute(1, 2, 0).flatten(0, 1)[:, :, None]
         for fit, seen in zip(fits, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
             # every fourth clip is held out of the fit
             fit.add(local, seen.weights[0], seen.measured[0], seen.known[0], held_out=index % 4 == 3)
@@ -68,7 +68,7 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     map_size = readout.map_size
     channels = readout.linear.shape[1]
     for fit, seen, group in zip(fits, observe(aligned, windows[:1]), aligned.groups, strict=True):
-        score, weights, intercept = fit.solve()
+        score, weights = fit.solve()
         smooth = ndimage.gaussian_filter(score.reshape(*map_size, -1).numpy(), (0.7, 0.7, 0)).reshape(score.shape)
         best = torch.from_numpy(smooth.argmax(axis=0))
         roi = torch.arange(len(best))
@@ -125,8 +125,8 @@ class _LinearFit:
         gram = self.sums[False][0]
         return gram[:, :-1, -1] / gram[0, -1, -1]
 
-    def solve(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Held-out correlation ``(position, roi)``, weights ``(position, feature, roi)`` and mean activity ``(roi,)``."""
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """Held-out correlation ``(position, roi)`` and weights ``(position, feature, roi)``."""
         gram, cross, _ = self._centered(False)
         n_samples = self.sums[False][0][0, -1, -1]
         penalty = _RIDGE * n_samples * torch.eye(gram.shape[1])
@@ -135,7 +135,7 @@ class _LinearFit:
         explained = (weights * cross).sum(dim=1)
         predicted = (weights * (gram @ weights)).sum(dim=1)
         score = explained / torch.sqrt((predicted * power).clamp_min(1e-12))
-        return score, weights, self.mean_activity()
+        return score, weights
 
     def _centered(self, held_out: bool) -> tuple[Tensor, Tensor, Tensor]:
         gram, cross, sums = self.sums[held_out]

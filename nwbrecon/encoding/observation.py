@@ -109,13 +109,10 @@ def observe(aligned: AlignedSession, windows: Sequence[Window], *, warm_up: int 
         n_samples = max(len(measured) for _, measured, _ in parts)
         rois = slice(first_roi, first_roi + group.n_rois)
         first_roi = rois.stop
-        observations.append(
-            Observation(
-                rois,
-                *(torch.from_numpy(np.stack([_pad(part[which], n_samples) for part in parts])) for which in range(3)),
-                kind=group.kind,
-            )
+        weights, measured, known = (
+            torch.from_numpy(np.stack([_pad(part[which], n_samples) for part in parts])) for which in range(3)
         )
+        observations.append(Observation(rois, weights, measured, known, group.kind))
     return observations
 
 
