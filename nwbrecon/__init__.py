@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession, align
     from nwbrecon.evaluation import Scores
     from nwbrecon.inversion import Reconstruction, Reconstructions
-    from nwbrecon.session import Session
+    from nwbrecon.session import Session, open_session
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
@@ -23,9 +23,19 @@ _HOMES = {
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
     "align": "nwbrecon.alignment",
+    "open_session": "nwbrecon.session",
 }
 
-__all__ = ["AlignedSession", "Reconstruction", "Reconstructions", "Scores", "Session", "__version__", "align"]
+__all__ = [
+    "AlignedSession",
+    "Reconstruction",
+    "Reconstructions",
+    "Scores",
+    "Session",
+    "__version__",
+    "align",
+    "open_session",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -50,6 +50,8 @@ class SimulationSettings(Settings):
     """How often each test clip is shown."""
     clip_seconds: Positive = 10.0
     """Length of a clip (s)."""
+    test_clip_seconds: Positive | None = None
+    """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
     """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
     seed: int = 0
@@ -71,6 +73,8 @@ class ResponseSettings(Settings):
     """Percentile of the window that is taken as baseline."""
     decay_seconds: Positive | None = None
     """Decay time of the calcium indicator (s); ``None`` estimates it from the autocovariance."""
+    threshold: bool = False
+    """Leave out activity that the noise of a trace explains (soft threshold), at the price of weak responses."""
     plane_delays: dict[str, float] = Field(default_factory=dict)
     """Seconds to add to the clock of each plane, by name of the plane."""
 
@@ -110,6 +114,21 @@ class AlignmentSettings(Settings):
 
 class EncoderSettings(Settings):
     """Architecture of our encoder."""
+
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
+    """Number of feature maps (two a quadrature pair)."""
+    temporal_kernels: Annotated[int, Field(ge=1)] = 4
+    """Number of temporal kernels that the spatial filters combine."""
+    memory_seconds: Positive = 0.5
+    """How far back a response can look (s)."""
+    kernel_size: Annotated[int, Field(ge=3)] = 9
+    """Rows and columns of the spatial filters (pixels, odd)."""
+    stride: Annotated[int, Field(ge=1)] = 2
+    """Pixels between neighboring features."""
+    gaze_shift: bool = True
+    """Shift the picture by a learned function of the gaze, where gaze was recorded."""
+    gain: bool = True
+    """Let behavior change each ROI's gain, where behavior was recorded."""
 
 
 class TrainingSettings(Settings):
