@@ -72,7 +72,8 @@ class ResponseSettings(Settings):
     baseline_percentile: Annotated[float, Field(ge=0, le=100)] = 10.0
     """Percentile of the window that is taken as baseline."""
     decay_seconds: Positive | None = None
-    """Decay time of the calcium indicator (s); ``None`` estimates it from the autocovariance."""
+    """Decay time of the calcium indicator (s); ``None`` takes what is usual for the indicator that the file names, or
+    estimates it from the autocovariance. Too long a time harms more than one that is too short."""
     threshold: bool = False
     """Leave out activity that the noise of a trace explains (soft threshold), at the price of weak responses."""
     plane_delays: dict[str, float] = Field(default_factory=dict)
