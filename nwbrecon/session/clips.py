@@ -34,7 +34,8 @@ def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore])
     stores
         Where the pixels are, by key.
     """
-    looks = _by_looks([p for p in pieces if not p.timeline.indexed and not (p.trusted and p.label)], stores)
+    named = _named(pieces)
+    looks = _by_looks([p for p in pieces if not p.timeline.indexed and p.label not in named], stores)
     ranges: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
     identities: list[Hashable] = []
     names: dict[Hashable, str] = {}
@@ -48,7 +49,7 @@ def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore])
             whole = first == 0 and last == stores[piece.timeline.store].n_frames - 1
             part = "" if whole else f"[{first}]" if first == last else f"[{first}:{last + 1}]"
             names[identity] = store + part + " backward" * backward
-        elif piece.trusted and piece.label:
+        elif piece.label in named:
             identity = piece.label
             names[identity] = piece.label
         else:
@@ -56,6 +57,15 @@ def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore])
             names[identity] = f"{piece.label or store} {identity[1] + 1}"
         identities.append(identity)
     return _prefer_labels(pieces, identities, names)
+
+
+def _named(pieces: Sequence[Presentation]) -> set[str]:
+    """Labels that are identities: trusted, and of one length wherever they stand."""
+    lengths: dict[str, list[int]] = defaultdict(list)
+    for piece in pieces:
+        if piece.trusted and piece.label:
+            lengths[piece.label].append(len(piece.frames))
+    return {label for label, found in lengths.items() if max(found) - min(found) <= EDGE_FRAMES + 0.02 * max(found)}
 
 
 def _known(piece: Presentation, ranges: list[tuple[int, int]]) -> tuple[int, int]:

@@ -22,14 +22,7 @@ _NAMES = re.compile(r"(stimulus|stim|condition|video|image|movie)(_?(id|name))?|
 _NUMBERS = re.compile(r"(clip|scene|trial_type|image|stimulus|condition)_?(number|index|nr|no)")
 _FILM = re.compile(r"(movie|film|video|source_film|source_movie|source_video)(_?name)?")
 _SPLIT = re.compile(r"split|tier|fold_name|data_?split|subset")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-}
-_SPLITS |= {"test": "test", "testing": "test", "oracle": "test"}
+_SPLITS = (("test", r"test|oracle"), ("validation", r"\bval"), ("train", r"train"))
 _STIMULUS_TABLE = re.compile(r"trial|clip|movie|stim|present|video|monet|trippy|scene|image", re.IGNORECASE)
 _OTHER_TABLE = re.compile(r"epoch|invalid|lick|running|behavior|sleep|state|ripple|sweep", re.IGNORECASE)
 
@@ -59,8 +52,9 @@ def row_notes(table: IntervalTable) -> pd.DataFrame:
         {
             "label": label,
             "trusted": trusted,
-            "film": nothing if film is None or film.equals(label) else film,
-            "split": nothing if split is None else split.str.lower().map(lambda word: _SPLITS.get(word, "")),
+            # a film that all come from, or a clip's own name, keeps nothing together
+            "film": nothing if film is None or film.nunique() == 1 or (trusted and film.equals(label)) else film,
+            "split": nothing if split is None else split.map(_split),
             "kind": [stimulus_kind(kind, table.name, unknown="") for kind in kinds],
         },
         index=rows.index,
@@ -148,6 +142,10 @@ def _untaken(pieces: Sequence[Presentation], taken: np.ndarray) -> list[Presenta
         for first, last in zip(edges[::2], edges[1::2], strict=True):
             free.append(Presentation(piece.timeline, piece.first + int(first), piece.first + int(last)))
     return free
+
+
+def _split(word: str) -> str:
+    return next((split for split, pattern in _SPLITS if re.search(pattern, word.lower())), "")
 
 
 def _word(value: object) -> str:

@@ -94,7 +94,7 @@ def _session(
             group.name = _unused_name(group, file, groups, several=len(files) > 1)
             groups[group.name] = group.using(signal)
     if not groups:
-        raise _no_responses(source, everything)
+        raise _no_responses(source, everything, warnings)
     for name, delay in delays.items():
         if name not in groups:
             raise SessionError(
@@ -149,12 +149,12 @@ def _unused_name(group: ResponseGroup, file: OpenFile, taken: dict[str, Response
     return next((name for name in names if name not in taken), f"{group.name} {number}")
 
 
-def _no_responses(source: Source, items: list[Item]) -> SessionError:
+def _no_responses(source: Source, items: list[Item], warnings: list[str]) -> SessionError:
     spikes = any(item.path == "units" for item in items)
     return SessionError(
         f"{source.location} holds no responses of ROIs"
         + (", only spike times of units, which cannot be read yet." if spikes else "."),
-        f"A RoiResponseSeries with a clock was expected. {holdings(items)}",
+        f"A RoiResponseSeries with a clock was expected. {' '.join([holdings(items), *warnings])}",
         "Give a file with the processed two-photon data of the session"
         + (
             " (a raw movie has to go through segmentation first)."
