@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nwbrecon._version import __version__
 
 if TYPE_CHECKING:
-    from nwbrecon.alignment import AlignedSession
+    from nwbrecon.alignment import AlignedSession, align
     from nwbrecon.evaluation import Scores
     from nwbrecon.inversion import Reconstruction, Reconstructions
     from nwbrecon.session import Session, open_session
@@ -22,10 +22,20 @@ _HOMES = {
     "Reconstructions": "nwbrecon.inversion",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
+    "align": "nwbrecon.alignment",
     "open_session": "nwbrecon.session",
 }
 
-__all__ = ["AlignedSession", "Reconstruction", "Reconstructions", "Scores", "Session", "__version__", "open_session"]
+__all__ = [
+    "AlignedSession",
+    "Reconstruction",
+    "Reconstructions",
+    "Scores",
+    "Session",
+    "__version__",
+    "align",
+    "open_session",
+]
 
 
 def __getattr__(name: str) -> Any:

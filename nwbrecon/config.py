@@ -50,6 +50,8 @@ class SimulationSettings(Settings):
     """How often each test clip is shown."""
     clip_seconds: Positive = 10.0
     """Length of a clip (s)."""
+    test_clip_seconds: Positive | None = None
+    """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
     """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
     seed: int = 0
@@ -85,18 +87,26 @@ class AlignmentSettings(Settings):
     """Frames per second (Hz) of the common clock."""
     frame_size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (36, 64)
     """Rows and columns of the aligned video (pixels)."""
+    stimuli: tuple[Literal["movie", "image", "noise", "grating"], ...] = ("movie",)
+    """Kinds of stimulus that are used; the others are left out."""
+    min_clip_seconds: Positive = 2.0
+    """Shortest showing that is used (s)."""
     behavior_gap_seconds: Positive = 0.5
     """Longest gap in a behavioral trace that is bridged by interpolation (s)."""
     test_share: Fraction = 0.25
-    """Largest share of the recorded time that goes to testing."""
+    """Largest share of the unique movie (repeats counted once) that goes to testing."""
     min_test_repeats: Annotated[int, Field(ge=2)] = 5
     """Least number of showings for a clip to serve as test clip."""
     validation_share: Fraction = 0.12
     """Share of the unique training movie that is set apart for validation."""
     scene_seconds: Positive = 10.0
-    """Length of the scenes into which a movie is cut where every clip repeats (s)."""
+    """Length of the scenes into which movies are cut where there are too few to hold any out whole (s)."""
     guard_seconds: Annotated[float, Field(ge=0)] = 2.0
-    """Time dropped around a boundary between splits (s): calcium carries over."""
+    """Time dropped on the training side of a boundary between splits (s): calcium carries over."""
+    duplicate_correlation: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Clips half of whose frames correlate more than this with frames of another clip stay in one split; 1: never."""
+    memory_gigabytes: Positive = 1.0
+    """Video and responses larger than this together are kept in files (GB)."""
     seed: int = 0
     """Seed of the choice of validation clips."""
     responses: ResponseSettings = ResponseSettings()
@@ -106,10 +116,45 @@ class AlignmentSettings(Settings):
 class EncoderSettings(Settings):
     """Architecture of our encoder."""
 
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
+    """Number of feature maps (two a quadrature pair)."""
+    temporal_kernels: Annotated[int, Field(ge=1)] = 4
+    """Number of temporal kernels that the spatial filters combine."""
+    memory_seconds: Positive = 0.5
+    """How far back a response can look (s)."""
+    kernel_size: Annotated[int, Field(ge=3)] = 9
+    """Rows and columns of the spatial filters (pixels, odd)."""
+    stride: Annotated[int, Field(ge=1)] = 2
+    """Pixels between neighboring features."""
+    gaze_shift: bool = True
+    """Shift the picture by a learned function of the gaze, where gaze was recorded."""
+    gain: bool = True
+    """Let behavior change each ROI's gain, where behavior was recorded."""
+
 
 class TrainingSettings(Settings):
     """How an encoder is trained."""
 
+    members: Annotated[int, Field(ge=1)] = 1
+    """Number of encoders, which differ by their seed; their predictions are averaged."""
+    likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
+    """How responses scatter around their prediction; ``auto`` goes by the kind of signal."""
+    epochs: Annotated[int, Field(ge=0)] = 14
+    """Passes over the training clips, at most."""
+    patience: Annotated[int, Field(ge=0)] = 4
+    """Epochs without a better validation correlation after which training stops."""
+    window_seconds: Positive = 3.5
+    """Length of the stretches of video that are learned from (s)."""
+    batch_windows: Annotated[int, Field(ge=1)] = 4
+    """Stretches a gradient step."""
+    learning_rate: Positive = 3e-3
+    """Largest learning rate (AdamW)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    """Weight decay (AdamW)."""
+    gradient_norm: Positive = 1.0
+    """Gradients longer than this are shortened to it."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    """Share of the running mean of the weights that is kept at each step."""
     seed: int = 0
     """Seed of initial weights and data order."""
 
