@@ -37,6 +37,7 @@ def test_missing_samples_do_not_spread():
     traces = rng.normal(100, 5, (3, 600))
     whole = running_baseline(traces, 100, 10)
     traces[0, 200:230] = np.nan
+    traces[0, 400:550] = np.nan
     traces[1] = np.nan
     found = running_baseline(traces, 100, 10)
     assert np.isfinite(found[0]).all()

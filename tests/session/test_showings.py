@@ -135,6 +135,18 @@ def test_a_table_of_frames_without_their_template_is_said():
         nr.open_session(nwb)
 
 
+def test_a_template_may_stand_among_the_presentations():
+    nwb = with_responses(new_file())
+    nwb.add_stimulus(ImageSeries(name="movie_a", data=clip_frames(0, 30), unit="n.a.", rate=np.nan, starting_time=0.0))
+    table = nwb.create_time_intervals(name="movie_a_presentations", description="flips")
+    table.add_column(name="frame", description="frame")
+    for row in range(30):
+        table.add_row(start_time=1 + row / 30, stop_time=1 + (row + 1) / 30, frame=float(row))
+    session, shown, _ = presentations(nwb)
+    assert list(shown["clip"]) == ["movie_a"]
+    np.testing.assert_allclose(session.stimulus.read(0), clip_frames(0, 30))
+
+
 def test_frames_that_are_missing_in_a_table_are_gray():
     nwb = with_responses(new_file())
     nwb.add_stimulus_template(
