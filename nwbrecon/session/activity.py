@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from nwbrecon.config import ResponseSettings
 from nwbrecon.progress import progress
@@ -133,7 +133,7 @@ def _deconvolve(values: np.ndarray, group: ResponseGroup, settings: ResponseSett
     """Deconvolve in place; gives the step in words."""
     interval = 1 / group.sampling_rate
     window = round(settings.baseline_seconds / interval)
-    lower = np.float32(-norm.ppf(np.clip(settings.baseline_percentile, 1, 50) / 100))
+    lower = np.float32(-ndtri(np.clip(settings.baseline_percentile, 1, 50) / 100))
     decay, source = settings.decay_seconds, "given"
     if decay is None:
         decay, source = usual_decay(group.indicator), f"usual for {group.indicator}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -70,6 +71,7 @@ def divide(timeline: Timeline, tables: Sequence[IntervalTable], warn: Callable[[
     jumps: an interval over ten showings in a row is ten presentations.
     """
     pieces = runs(timeline)
+    begins = [piece.first for piece in pieces]
     ranked = sorted(tables, key=_evidence, reverse=True)
     taken = np.zeros(len(timeline), dtype=bool)
     divided: list[Presentation] = []
@@ -77,16 +79,16 @@ def divide(timeline: Timeline, tables: Sequence[IntervalTable], warn: Callable[[
         rows = _fitting_rows(timeline, table, pieces, taken) if _evidence(table) > 0 else []
         if not rows:
             continue
-        notes = row_notes(table)
+        notes = row_notes(table).to_dict(orient="index")
         for row, first, last, filled in rows:
             taken[first:last] = True
-            note = notes.loc[row].to_dict()
-            inside = [piece for piece in pieces if piece.first < last and piece.last > first]
+            note = notes[row]
+            inside = pieces[bisect_right(begins, first) - 1 : bisect_left(begins, last)]
             if len(inside) == 1 or (filled and not timeline.indexed):
                 divided.append(Presentation(timeline, first, last, **note))
             else:
                 # the row says of several showings together what may not hold for each
-                note |= {"label": "", "trusted": False}
+                note = {**note, "label": "", "trusted": False}
                 divided += [
                     Presentation(timeline, max(piece.first, first), min(piece.last, last), **note) for piece in inside
                 ]
@@ -123,7 +125,7 @@ def _fitting_rows(
     lasts = np.searchsorted(timeline.onsets, stops - tolerance).tolist()
     shown = np.concatenate([[0.0], np.cumsum(timeline.ends - timeline.onsets)])
     run_edges = {piece.first for piece in pieces} | {len(timeline)}
-    still = timeline.kind == "image"
+    still = len(pieces) > len(timeline) / 2
     rows, busy = [], taken.copy()
     for row, (first, last) in enumerate(zip(firsts, lasts, strict=True)):
         filled = bool(shown[last] - shown[first] >= COVERED * (stops[row] - starts[row]))

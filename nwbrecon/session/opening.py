@@ -88,6 +88,11 @@ def _session(
     contents = [list(walk(file.nwbfile)) for file in files]
     everything = [item for items in contents for item in items]
 
+    if len({file.nwbfile.timestamps_reference_time for file in files}) > 1:
+        warnings.append(
+            "The files name different moments as time zero; their clocks were taken to be one all the same."
+        )
+
     groups: dict[str, ResponseGroup] = {}
     for file, items in zip(files, contents, strict=True):
         for group in find_responses(items, warnings.append):

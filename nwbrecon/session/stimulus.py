@@ -61,7 +61,13 @@ class _Finder:
         except SessionError as error:
             self.refused[item.path] = error.found
             return None
-        return self.stores[item.path]
+        store = self.stores[item.path]
+        if self.axes == "auto" and store.height > store.width:
+            self.warn(
+                f"{item.path} is read as {store.height} rows of {store.width}; should it be lying on its side, "
+                'say frame_axes="TXY".'
+            )
+        return store
 
     def image_store(self, item: Item) -> FrameStore | None:
         """Store of the pixels of an ``Images`` container."""

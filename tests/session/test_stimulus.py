@@ -189,3 +189,13 @@ def test_a_movie_of_one_frame_or_no_pixels_is_no_movie(nwb):
     nwb.add_stimulus(TimeSeries(name="photodiode", data=np.zeros(10), unit="V", rate=10.0))
     with pytest.raises(SessionError, match="no stimulus"):
         nr.open_session(nwb)
+
+
+def test_a_movie_that_may_lie_on_its_side_is_said(nwb):
+    nwb.add_stimulus(
+        ImageSeries(name="movie", data=clip_frames(0, 60).transpose(0, 2, 1), unit="n.a.", rate=30.0, starting_time=1.0)
+    )
+    assert 'frame_axes="TXY"' in chosen(nwb)[1]
+    session = nr.open_session(nwb, frame_axes="TXY")
+    np.testing.assert_allclose(session.stimulus.read(0), clip_frames(0, 60))
+    assert "frame_axes" not in " ".join(session.warnings)
