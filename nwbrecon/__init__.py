@@ -14,17 +14,31 @@ if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession
     from nwbrecon.evaluation import Scores
     from nwbrecon.inversion import Reconstruction, Reconstructions
+    from nwbrecon.results import Results, read_results, write_results
     from nwbrecon.session import Session
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
+    "Results": "nwbrecon.results",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
+    "read_results": "nwbrecon.results",
+    "write_results": "nwbrecon.results",
 }
 
-__all__ = ["AlignedSession", "Reconstruction", "Reconstructions", "Scores", "Session", "__version__"]
+__all__ = [
+    "AlignedSession",
+    "Reconstruction",
+    "Reconstructions",
+    "Results",
+    "Scores",
+    "Session",
+    "__version__",
+    "read_results",
+    "write_results",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,16 @@ import numpy as np
 
 from nwbrecon.errors import ResultsError
 
-__all__ = ["atomic_directory", "atomic_path", "digest", "read_arrays", "read_json", "write_arrays", "write_json"]
+__all__ = [
+    "atomic_directory",
+    "atomic_path",
+    "digest",
+    "jsonable",
+    "read_arrays",
+    "read_json",
+    "write_arrays",
+    "write_json",
+]
 
 
 @contextmanager
@@ -101,7 +110,7 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
 def write_json(target: str | Path, content: Any) -> None:
     """Write JSON atomically; paths, NumPy scalars and arrays are written as their plain counterparts."""
     with atomic_path(target) as path:
-        path.write_text(json.dumps(content, indent=2, default=_plain, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=2, default=jsonable, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
@@ -159,11 +168,12 @@ def digest(content: Any) -> str:
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if not isinstance(content, bytes):
-        content = json.dumps(content, sort_keys=True, default=_plain).encode()
+        content = json.dumps(content, sort_keys=True, default=jsonable).encode()
     return hashlib.sha256(content).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Turn NumPy, tensors, settings and paths into what JSON can hold: the ``default`` of `json.dumps`."""
     if isinstance(value, np.generic):
         return value.item()
     if hasattr(value, "tolist"):
