@@ -14,10 +14,11 @@ from PIL import Image
 
 from nwbrecon.results.figures import DARK, LIGHT
 
-__all__ = ["Picture", "Sheet", "mask_shade", "picture", "sheet"]
+__all__ = ["Picture", "Sheet", "mask_shade", "picture", "sheet", "still"]
 
 _WIDEST = 4096  # pixels; every browser decodes images of this width
 _STD_LEVELS = 48
+_SHADE = 150  # opacity, of 255, of the black over pixels that are not scored
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,16 @@ def sheet(movie: np.ndarray, *, top: float | None = None) -> Sheet:
     return Sheet(_webp(Image.fromarray(pixels)), columns)
 
 
+def still(frame: np.ndarray, mask: np.ndarray) -> str:
+    """Make an image of one ``(height, width)`` frame, grey level 0-255, darker where it is not scored."""
+    shaded = np.where(mask, frame, (1 - _SHADE / 255) * frame)
+    return _webp(Image.fromarray(np.clip(np.rint(shaded), 0, 255).astype(np.uint8)))
+
+
 def mask_shade(mask: np.ndarray) -> str:
     """Make an image that darkens the pixels that are not scored."""
     pixels = np.zeros((*mask.shape, 4), dtype=np.uint8)
-    pixels[~mask, 3] = 150
+    pixels[~mask, 3] = _SHADE
     return _webp(Image.fromarray(pixels))
 
 

@@ -19,7 +19,7 @@ from nwbrecon.results import figures
 from nwbrecon.results.model import Results
 from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
-from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet
+from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet, still
 from nwbrecon.results.tables import method_label
 from nwbrecon.results.writing import true_movie
 from nwbrecon.storage import atomic_path
@@ -79,7 +79,9 @@ def write_report(
         title=summary.title(results),
         source=summary.source(results),
         verdict=summary.verdict(results),
+        stills=_stills(results, true_movies),
         cards=summary.cards(results),
+        showings=summary.showings(results),
         warnings=results.warnings,
         ingredients=summary.ingredients(results),
         streams=[(key, label) for key, label in _streams(results, true_movies) if any(key in clip for clip in clips)],
@@ -87,7 +89,10 @@ def write_report(
         trials=summary.trials(results, {clip["row"] for clip in clips}),
         pictures=_pictures(results, true_movies, training),
         settings=to_rows(results.provenance.get("settings", {})),
-        provenance=to_rows({name: part for name, part in results.provenance.items() if name != "settings"}),
+        # what concerns single clips is in the results file; here it would bury the rest
+        provenance=to_rows(
+            {name: part for name, part in results.provenance.items() if name not in {"settings", "reconstructions"}}
+        ),
     )
     with atomic_path(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
@@ -108,6 +113,15 @@ def _streams(results: Results, true_movies: Sequence[np.ndarray] | None) -> list
         ("std", "Uncertainty: SD"),
         *((f"baseline {name}", method_label(name).capitalize()) for name in baselines),
     ]
+
+
+def _stills(results: Results, true_movies: Sequence[np.ndarray] | None) -> dict[str, Any]:
+    row = summary.median_row(results)
+    item = results.reconstructions[row]
+    frame, mask = len(item.video) // 2, results.reconstructions.mask
+    images = [("true", still(true_movies[row][frame], mask))] if true_movies is not None else []
+    images.append(("reconstructed", still(item.video[frame], mask)))
+    return {"images": images, "caption": f"second {frame / item.frame_rate:.1f} of clip {item.clip}, of median score"}
 
 
 def _player_clips(results: Results, true_movies: Sequence[np.ndarray] | None, megabytes: float) -> list[dict[str, Any]]:

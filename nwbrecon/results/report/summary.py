@@ -12,7 +12,19 @@ from nwbrecon.evaluation import Scores
 from nwbrecon.results.model import Results
 from nwbrecon.results.tables import by_clip, method_label, metric_label
 
-__all__ = ["Bar", "Card", "cards", "ingredients", "lag_sentence", "median_row", "source", "title", "trials", "verdict"]
+__all__ = [
+    "Bar",
+    "Card",
+    "cards",
+    "ingredients",
+    "lag_sentence",
+    "median_row",
+    "showings",
+    "source",
+    "title",
+    "trials",
+    "verdict",
+]
 
 _CARDS = {
     "pixel_correlation": "over all pixels of the mask and all frames",
@@ -122,6 +134,20 @@ def cards(results: Results) -> list[Card]:
     return made
 
 
+def showings(results: Results) -> str:
+    """Say how first showings of a clip fare against later ones, where both were scored."""
+    if results.scores is None:
+        return ""
+    table = results.scores.summary
+    chosen = (table["metric"] == "pixel_correlation") & (table["method"] == results.reconstructions.method)
+    rows = table[chosen].set_index("presentations")["mean"]
+    if not {"first", "later"} <= set(rows.index):
+        return ""
+    return (
+        f"First showings of a clip: pixel correlation {_number(rows['first'])}; later ones: {_number(rows['later'])}."
+    )
+
+
 def ingredients(results: Results) -> list[tuple[str, str]]:
     """Say what went in, in pairs of a word and a phrase."""
     content = results.provenance
@@ -176,7 +202,7 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
     """Table of reconstructed trials: headings and rows of (text, value to sort by)."""
     items = results.reconstructions
     headings: list[tuple[str, str]] = [("Clip", "text"), ("Showing", "number"), ("Starts (s)", "number")]
-    columns: list[list[tuple[str, float]]] = []
+    columns: list[list[tuple[str, Any]]] = []
     if results.scores is not None:
         main = items.method
         table = results.scores.trials.set_index("trial")
@@ -190,12 +216,15 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
                     values = table.loc[table["method"] == method, metric].reindex(firsts)
                     form = "{:+.0f}" if metric == "lag" else "{:.2f}"
                     columns.append([(_number(value, form), value) for value in values])
-    showings = _showings(results)
+    numbers = _showing_numbers(results)
+    if all("converged" in item.info for item in items):
+        headings.append(("Converged", "text"))
+        columns.append([(text := _value(bool(item.info["converged"])), text) for item in items])
     rows = []
     for row, item in enumerate(items):
         cells = [
             (item.clip, item.clip),
-            (str(showings[row]), showings[row]),
+            (str(numbers[row]), numbers[row]),
             (f"{item.onset:.1f}", item.onset),
             *(column[row] for column in columns),
         ]
@@ -203,7 +232,7 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
     return {"headings": headings, "rows": rows}
 
 
-def _showings(results: Results) -> list[Any]:
+def _showing_numbers(results: Results) -> list[Any]:
     if results.scores is not None:
         repeats = results.scores.trials.drop_duplicates("trial").set_index("trial")["repeat"]
         return [int(repeats.get(item.trials[0], 0)) + 1 for item in results.reconstructions]
