@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from nwbrecon._version import __version__
 
 if TYPE_CHECKING:
-    from nwbrecon.alignment import AlignedSession
+    from nwbrecon.alignment import AlignedSession, align
     from nwbrecon.evaluation import Scores
     from nwbrecon.inversion import Reconstruction, Reconstructions
     from nwbrecon.results import Results, read_results, write_results
-    from nwbrecon.session import Session
+    from nwbrecon.session import Session, open_session
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
@@ -24,6 +24,8 @@ _HOMES = {
     "Results": "nwbrecon.results",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
+    "align": "nwbrecon.alignment",
+    "open_session": "nwbrecon.session",
     "read_results": "nwbrecon.results",
     "write_results": "nwbrecon.results",
 }
@@ -36,6 +38,8 @@ __all__ = [
     "Scores",
     "Session",
     "__version__",
+    "align",
+    "open_session",
     "read_results",
     "write_results",
 ]

@@ -50,6 +50,8 @@ class SimulationSettings(Settings):
     """How often each test clip is shown."""
     clip_seconds: Positive = 10.0
     """Length of a clip (s)."""
+    test_clip_seconds: Positive | None = None
+    """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
     """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
     seed: int = 0
@@ -71,6 +73,8 @@ class ResponseSettings(Settings):
     """Percentile of the window that is taken as baseline."""
     decay_seconds: Positive | None = None
     """Decay time of the calcium indicator (s); ``None`` estimates it from the autocovariance."""
+    threshold: bool = False
+    """Leave out activity that the noise of a trace explains (soft threshold), at the price of weak responses."""
     plane_delays: dict[str, float] = Field(default_factory=dict)
     """Seconds to add to the clock of each plane, by name of the plane."""
 
@@ -82,18 +86,26 @@ class AlignmentSettings(Settings):
     """Frames per second (Hz) of the common clock."""
     frame_size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (36, 64)
     """Rows and columns of the aligned video (pixels)."""
+    stimuli: tuple[Literal["movie", "image", "noise", "grating"], ...] = ("movie",)
+    """Kinds of stimulus that are used; the others are left out."""
+    min_clip_seconds: Positive = 2.0
+    """Shortest showing that is used (s)."""
     behavior_gap_seconds: Positive = 0.5
     """Longest gap in a behavioral trace that is bridged by interpolation (s)."""
     test_share: Fraction = 0.25
-    """Largest share of the recorded time that goes to testing."""
+    """Largest share of the unique movie (repeats counted once) that goes to testing."""
     min_test_repeats: Annotated[int, Field(ge=2)] = 5
     """Least number of showings for a clip to serve as test clip."""
     validation_share: Fraction = 0.12
     """Share of the unique training movie that is set apart for validation."""
     scene_seconds: Positive = 10.0
-    """Length of the scenes into which a movie is cut where every clip repeats (s)."""
+    """Length of the scenes into which movies are cut where there are too few to hold any out whole (s)."""
     guard_seconds: Annotated[float, Field(ge=0)] = 2.0
-    """Time dropped around a boundary between splits (s): calcium carries over."""
+    """Time dropped on the training side of a boundary between splits (s): calcium carries over."""
+    duplicate_correlation: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Clips half of whose frames correlate more than this with frames of another clip stay in one split; 1: never."""
+    memory_gigabytes: Positive = 1.0
+    """Video and responses larger than this together are kept in files (GB)."""
     seed: int = 0
     """Seed of the choice of validation clips."""
     responses: ResponseSettings = ResponseSettings()
@@ -102,6 +114,21 @@ class AlignmentSettings(Settings):
 
 class EncoderSettings(Settings):
     """Architecture of our encoder."""
+
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
+    """Number of feature maps (two a quadrature pair)."""
+    temporal_kernels: Annotated[int, Field(ge=1)] = 4
+    """Number of temporal kernels that the spatial filters combine."""
+    memory_seconds: Positive = 0.5
+    """How far back a response can look (s)."""
+    kernel_size: Annotated[int, Field(ge=3)] = 9
+    """Rows and columns of the spatial filters (pixels, odd)."""
+    stride: Annotated[int, Field(ge=1)] = 2
+    """Pixels between neighboring features."""
+    gaze_shift: bool = True
+    """Shift the picture by a learned function of the gaze, where gaze was recorded."""
+    gain: bool = True
+    """Let behavior change each ROI's gain, where behavior was recorded."""
 
 
 class TrainingSettings(Settings):

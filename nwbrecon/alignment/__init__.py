@@ -1,5 +1,20 @@
 """One clock for responses, stimulus and behavior; trials and splits."""
 
+from nwbrecon.alignment.align import align
+from nwbrecon.alignment.latency import Latency, population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession, AlignedTrial
+from nwbrecon.alignment.resample import interval_weights
+from nwbrecon.alignment.views import behavior_on_frames, responses_on_frames, samples_in
 
-__all__ = ["AlignedGroup", "AlignedSession", "AlignedTrial"]
+__all__ = [
+    "AlignedGroup",
+    "AlignedSession",
+    "AlignedTrial",
+    "Latency",
+    "align",
+    "behavior_on_frames",
+    "interval_weights",
+    "population_latency",
+    "responses_on_frames",
+    "samples_in",
+]

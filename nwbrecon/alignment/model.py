@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.errors import AlignmentError
-from nwbrecon.session.model import SignalKind
+from nwbrecon.session.model import BehaviorSeries, SignalKind
 
 __all__ = ["AlignedGroup", "AlignedSession", "AlignedTrial"]
 
@@ -33,9 +33,9 @@ class AlignedGroup:
     activity
         ``(sample, roi)`` float32, divided by `scale`; NaN where invalid. May be a memory map.
     scale
-        ``(roi,)`` the factor that `activity` was divided by, in units of the signal.
+        ``(roi,)`` the factor that `activity` was divided by, in units of the signal; 1 for spike counts.
     rois
-        One row a ROI.
+        One row a ROI; the index is the ROI's id in the file.
     origin
         How `activity` came from what the file holds, in words.
     """
@@ -61,18 +61,18 @@ class AlignedGroup:
 
 @dataclass
 class AlignedTrial:
-    """One presentation on the frame clock; views, not copies.
+    """One presentation on the frame clock; views where the arrays allow it.
 
     Attributes
     ----------
     times
         ``(time,)`` onset of each frame, seconds on the session clock.
     video
-        ``(time, height, width)`` grey level 0-255.
+        ``(time, height, width)`` float32, grey level 0-255.
     behavior
         ``(time, variable)`` float32, NaN where missing.
     valid
-        ``(time,)`` whether video and at least one response group cover the frame.
+        ``(time,)`` which frames may be learned from and scored, see `AlignedSession.valid`.
     """
 
     times: np.ndarray
@@ -92,20 +92,29 @@ class AlignedSession:
     trials
         One row a trial, with ``clip`` (identity of what was shown), ``film`` (source film or empty), ``repeat``
         (0 for the first showing), ``onset`` (seconds), ``first_frame`` and ``n_frames`` (rows of the arrays below) and
-        ``split`` (``train``, ``validation``, ``test``, or empty for what no one may use).
+        ``split`` (``train``, ``validation``, ``test``, or empty for what no one may use). Those that `align` makes also
+        have ``presentation`` (row of the session's presentations), ``kind``, and, for scenes of a longer movie,
+        ``movie`` (identity of the whole, else empty) with ``movie_start`` and ``movie_stop`` (seconds in it).
     video
-        ``(time, height, width)`` grey level 0-255, trials one after the other. May be a memory map of another dtype;
-        index it, do not compute on it whole.
+        ``(time, height, width)`` grey level 0-255, trials one after the other. May be a memory map of another dtype
+        (`align` makes float16: rounded by 1/16 of a grey level at most); index it, do not compute on it whole.
     behavior
         ``(time, variable)`` float32, NaN where missing.
     behavior_names
         Names of the variables, such as ``running_speed``; empty where the recording has no behavior.
     valid
-        ``(time,)`` bool.
+        ``(time,)`` bool: at least one response group covers the frame, and it is not within the guard time of another
+        split. A frame that is not valid may be shown to an encoder as what came before, but is neither learned from nor
+        scored.
     groups
         Response groups on their own clocks.
     identity, subject, settings, warnings
         Carried along for provenance.
+    behavior_series
+        The behavioral variables on their own clocks, by name, for frames before and after a trial; may be empty.
+    info
+        How the alignment went, what JSON can hold: ``split`` (in words), ``latency`` (see
+        `nwbrecon.alignment.latency.population_latency`).
     """
 
     frame_rate: float
@@ -119,6 +128,8 @@ class AlignedSession:
     subject: dict[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    behavior_series: Mapping[str, BehaviorSeries] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [column for column in TRIAL_COLUMNS if column not in self.trials]
@@ -159,7 +170,7 @@ class AlignedSession:
         span = slice(int(row["first_frame"]), int(row["first_frame"] + row["n_frames"]))
         return AlignedTrial(
             times=row["onset"] + np.arange(row["n_frames"]) / self.frame_rate,
-            video=self.video[span],
+            video=np.asarray(self.video[span], dtype=np.float32),
             behavior=self.behavior[span],
             valid=self.valid[span],
         )
@@ -170,6 +181,44 @@ class AlignedSession:
         if repeats is not None:
             chosen &= self.trials["repeat"].isin(list(repeats))
         return [int(label) for label in self.trials.index[chosen]]
+
+    def describe_split(self) -> str:
+        """Which clips serve for what, how much of each there is, and why, in a few lines."""
+        lines = []
+        for split in ("train", "validation", "test", ""):
+            labels = self.trials_in(split)
+            if not labels:
+                continue
+            rows = self.trials.loc[labels]
+            valid = {clip: np.zeros(max(of_clip["n_frames"]), int) for clip, of_clip in rows.groupby("clip")}
+            for clip, first, n in zip(rows["clip"], rows["first_frame"], rows["n_frames"], strict=True):
+                valid[clip][:n] += self.valid[first : first + n]
+            minutes = sum(times.sum() for times in valid.values()) / self.frame_rate / 60
+            unique = sum((times > 0).sum() for times in valid.values()) / self.frame_rate / 60
+            lines.append(
+                f"{split or 'unused':<10} {len(valid):4d} clips {len(rows):5d} trials {minutes:6.1f} min, "
+                f"{unique:.1f} min of it unique"
+            )
+        if "split" in self.info:
+            lines.append(str(self.info["split"]))
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        height, width = self.frame_size
+        groups = ", ".join(
+            f"{group.name}: {group.n_rois} ({group.kind} every {1000 * group.interval:.0f} ms)"
+            for group in self.groups[:4]
+        )
+        more = f", and {len(self.groups) - 4} groups more" if len(self.groups) > 4 else ""
+        return "\n".join(
+            [
+                f"AlignedSession: {height}x{width} pixels at {self.frame_rate:g} Hz",
+                *(f"  {line}" for line in self.describe_split().splitlines()),
+                f"  ROIs       {self.n_rois:4d} in {groups}{more}",
+                f"  behavior   {', '.join(self.behavior_names) or 'none'}",
+                *([f"  warnings   {len(self.warnings):4d}, see .warnings"] if self.warnings else []),
+            ]
+        )
 
     @classmethod
     def from_arrays(

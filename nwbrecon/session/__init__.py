@@ -1,5 +1,6 @@
 """What one recording holds: responses, stimulus and behavior, each on its own clock, lazily."""
 
+from nwbrecon.session.activity import Activity, activity
 from nwbrecon.session.model import (
     BehaviorSeries,
     FrameClock,
@@ -10,8 +11,10 @@ from nwbrecon.session.model import (
     SignalKind,
     Stimulus,
 )
+from nwbrecon.session.opening import open_session
 
 __all__ = [
+    "Activity",
     "BehaviorSeries",
     "FrameClock",
     "FrameStore",
@@ -20,4 +23,6 @@ __all__ = [
     "Signal",
     "SignalKind",
     "Stimulus",
+    "activity",
+    "open_session",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -11,7 +11,20 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pandas as pd
 
-__all__ = ["BehaviorSeries", "FrameStore", "ResponseGroup", "Session", "SignalKind", "Stimulus"]
+from nwbrecon.errors import SessionError
+from nwbrecon.sources.model import Source
+
+__all__ = [
+    "PREFERENCE",
+    "BehaviorSeries",
+    "FrameClock",
+    "FrameStore",
+    "ResponseGroup",
+    "Session",
+    "Signal",
+    "SignalKind",
+    "Stimulus",
+]
 
 
 class SignalKind(StrEnum):
@@ -31,13 +44,8 @@ class SignalKind(StrEnum):
     """Fluorescence around the cell; never a response, but used to correct one."""
 
 
-class ArrayLike2D(Protocol):
-    """A lazy ``(sample, roi)`` array: an open HDF5 or Zarr data set, or anything sliced like one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __getitem__(self, key: Any, /) -> Any: ...
+PREFERENCE = (SignalKind.SPIKES, SignalKind.EVENTS, SignalKind.DFF, SignalKind.CORRECTED, SignalKind.RAW)
+"""Of several signals of the same ROIs, which to use: the one that the fewest steps lead from to activity."""
 
 
 @dataclass
@@ -110,6 +118,30 @@ class ResponseGroup:
     def sampling_rate(self) -> float:
         """Samples per second (Hz), from the median interval."""
         return float(1 / np.median(np.diff(self.timestamps)))
+
+    def using(self, signal: str) -> ResponseGroup:
+        """Return the group with another of its stored signals in use.
+
+        Parameters
+        ----------
+        signal
+            ``events``, ``dff``, ``corrected`` or ``raw``; ``auto`` prefers them in this order.
+
+        Raises
+        ------
+        SessionError
+            If the file has no such signal of these ROIs.
+        """
+        stored = {self.signal.path: self.signal, **self.alternatives}
+        kinds = PREFERENCE if signal == "auto" else (SignalKind[signal.upper()],)
+        chosen = min(
+            (one for one in stored.values() if one.kind in kinds), key=lambda one: kinds.index(one.kind), default=None
+        )
+        if chosen is None:
+            listed = ", ".join(f"{one.path} ({one.kind.value})" for one in stored.values())
+            raise SessionError(f"{self.name} has no signal {signal}; it has {listed}.", action="Choose one of these.")
+        del stored[chosen.path]
+        return replace(self, signal=chosen, alternatives=stored)
 
 
 class FrameStore(Protocol):
@@ -209,7 +241,7 @@ class BehaviorSeries:
     origin: str
 
 
-@dataclass
+@dataclass(repr=False)
 class Session:
     """What one recording holds; arrays stay in the file until they are asked for.
 
@@ -228,6 +260,8 @@ class Session:
         Behavioral variables by name; empty where the file has none.
     warnings
         What was skipped, guessed or found wrong, in sentences.
+    source
+        What it was opened from; ``source.digest()`` gives the SHA-256 of the file, at the price of reading all of it.
     """
 
     identity: dict[str, Any]
@@ -236,7 +270,13 @@ class Session:
     stimulus: Stimulus
     behavior: dict[str, BehaviorSeries]
     warnings: list[str] = field(default_factory=list)
-    closers: list[Callable[[], None]] = field(default_factory=list, repr=False)
+    closers: list[Callable[[], None]] = field(default_factory=list)
+    source: Source | None = None
+
+    def __repr__(self) -> str:
+        from nwbrecon.session.describe import describe
+
+        return describe(self)
 
     @property
     def n_rois(self) -> int:

@@ -66,8 +66,10 @@ class SimulatedRecording:
     running
         ``timestamps`` (s) and ``speed`` (cm/s).
     pupil
-        ``timestamps`` (s), ``radius`` (pixels of the eye camera, NaN in blinks), ``gaze_x``, ``gaze_y`` (degrees, as
-        the eye camera measured them, NaN in blinks).
+        ``timestamps`` (s), ``radius`` (pixels of the eye camera, NaN in blinks), ``gaze_x`` (to the right), ``gaze_y``
+        (up) (degrees, as the eye camera measured them, NaN in blinks).
+    gray
+        Grey level (0-255) of the screen while no clip is shown: before, between and after clips.
     truth
         Arrays for the side file: receptive fields, rates, delays, gaze, gain, ... Never written into the NWB.
     """
@@ -80,4 +82,5 @@ class SimulatedRecording:
     imaging_rate: float
     running: pd.DataFrame
     pupil: pd.DataFrame
+    gray: int = 127
     truth: dict[str, np.ndarray] = field(default_factory=dict)

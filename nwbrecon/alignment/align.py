@@ -1,0 +1,277 @@
+"""The verb of this room: put what one recording holds on one clock."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nwbrecon.alignment.latency import population_latency
+from nwbrecon.alignment.model import AlignedGroup, AlignedSession
+from nwbrecon.alignment.resample import coverage
+from nwbrecon.alignment.responses import align_group, check_delays, response_times
+from nwbrecon.alignment.splits import choose_split, guard, near_duplicates
+from nwbrecon.alignment.trials import make_trials, presentation_clocks
+from nwbrecon.alignment.video import fill_video, scale_frames, shape_warnings
+from nwbrecon.alignment.views import LONGEST_INTERVAL, covered_frames, sample_behavior
+from nwbrecon.config import AlignmentSettings, load_settings
+from nwbrecon.errors import AlignmentError
+from nwbrecon.progress import progress
+from nwbrecon.session.model import BehaviorSeries, Session
+
+__all__ = ["align"]
+
+BEHAVIOR_ORDER = ("running_speed", "pupil_size", "gaze_x", "gaze_y")
+THUMBNAIL_SIZE = (12, 20)
+THUMBNAIL_SECONDS = 1.0
+
+
+def align(
+    session: Session,
+    settings: AlignmentSettings | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    **overrides: Any,
+) -> AlignedSession:
+    """Put stimulus, responses and behavior on one frame clock, cut it into trials and choose the split.
+
+    The frame clock is uniform within a trial and starts anew at each trial's onset. Responses keep their own clocks;
+    `nwbrecon.alignment.responses_on_frames` brings a trial's onto the frame clock when asked.
+
+    Parameters
+    ----------
+    session
+        What the recording holds.
+    settings
+        How to align; the defaults where not given.
+    cache_dir
+        Folder for video and responses where they are larger than ``memory_gigabytes`` together; by default the system's
+        folder for temporary files. What is put there is deleted with the aligned session.
+    **overrides
+        Single settings by name, such as ``frame_rate=15`` or ``responses__deconvolve=False``.
+
+    Returns
+    -------
+    AlignedSession
+
+    Raises
+    ------
+    SettingsError
+        If a setting is unknown or out of range.
+    AlignmentError
+        If stimulus and responses never overlap, no clip or no ROI is of use, or nothing would be left to train on.
+
+    Examples
+    --------
+    >>> aligned = align(open_session("mouse.nwb"), frame_rate=30.0, frame_size=(36, 64))  # doctest: +SKIP
+    >>> print(aligned.describe_split())  # doctest: +SKIP
+    """
+    settings = load_settings(AlignmentSettings, **{**(settings.model_dump() if settings else {}), **overrides})
+    check_delays(session.responses, settings.responses)
+    times = {name: response_times(group, settings.responses) for name, group in session.responses.items()}
+    if not times:
+        raise AlignmentError("The recording holds no responses.", action="Give a file with ROI responses.")
+    clocks, warnings = presentation_clocks(session.stimulus, settings)
+    trials = make_trials(session.stimulus.presentations, clocks, settings)
+    trials, notes = _recorded_trials(trials, times, settings)
+    warnings += notes
+    warnings += shape_warnings(session.stimulus, trials, settings.frame_size)
+
+    starts = _frame_starts(trials, settings.frame_rate)
+    stops = starts + 1 / settings.frame_rate
+    video_shape = (len(starts), *settings.frame_size)
+    n_bytes = 2 * math.prod(video_shape) + sum(
+        4 * len(times[name]) * group.n_rois for name, group in session.responses.items()
+    )
+    store = _ArrayStore(n_bytes > settings.memory_gigabytes * 1e9, cache_dir)
+    try:
+        # half precision holds a grey level to 1/16 at worst, in half the room of float32
+        video = store.empty("video", video_shape, np.float16)
+        fill_video(video, session.stimulus, trials, clocks, settings.frame_rate)
+
+        duplicates = near_duplicates(_thumbnails(video, trials, settings), settings.duplicate_correlation)
+        split = choose_split(trials, settings.frame_rate, duplicates, settings)
+        warnings += split.warnings
+        trials["split"] = trials["clip"].map(split.of_clip)
+        guarded = guard(trials, settings.frame_rate, settings.guard_seconds)
+
+        training = np.repeat(trials["split"].to_numpy() == "train", trials["n_frames"]) & ~guarded
+        if not training.any():
+            raise AlignmentError(
+                f"All {(trials['split'] == 'train').sum()} training trials lie within {settings.guard_seconds:g} s of "
+                "another split.",
+                "Some must be farther away for an encoder to be trained.",
+                "Set guard_seconds lower, or test_share and validation_share.",
+            )
+        groups: list[AlignedGroup] = []
+        for name, group in progress(session.responses.items(), total=len(times), label="responses", unit="group"):
+            aligned_group, notes = align_group(
+                group, times[name], (starts[training], stops[training]), settings.responses
+            )
+            warnings += notes
+            if aligned_group is not None:
+                aligned_group.activity = store.keep(f"activity-{len(groups)}", aligned_group.activity)
+                groups.append(aligned_group)
+        if not groups:
+            raise AlignmentError(
+                f"None of the {session.n_rois} ROIs changes during training time.",
+                "At least one ROI with responses is needed.",
+                "Choose another signal (setting responses.signal), or check the file. " + " ".join(warnings),
+            )
+        valid = covered_frames(groups, starts, stops) & ~guarded
+        # the guard may have taken all of a short trial
+        left = np.logical_or.reduceat(valid, trials["first_frame"])
+        trials["split"] = trials["split"].where(left, "")
+        names, behavior, series, notes = _align_behavior(session.behavior, starts, stops, settings)
+        warnings += notes
+        aligned = AlignedSession(
+            frame_rate=settings.frame_rate,
+            trials=trials,
+            video=video,
+            behavior=behavior,
+            behavior_names=names,
+            valid=valid,
+            groups=groups,
+            identity=session.identity,
+            subject=session.subject,
+            settings=settings.model_dump(mode="json"),
+            warnings=[*session.warnings, *warnings],
+            behavior_series=series,
+            info={
+                "split": f"{split.reason} {guarded.sum() / settings.frame_rate:.0f} s within "
+                f"{settings.guard_seconds:g} s of another split were dropped."
+            },
+        )
+        latency = population_latency(aligned)
+    except BaseException:
+        store.delete()
+        raise
+    store.delete_with(aligned)
+    if latency.warning:
+        aligned.warnings.append(latency.warning)
+    aligned.info["latency"] = {"seconds": latency.best, "clear": latency.clear}
+    return aligned
+
+
+def _recorded_trials(
+    trials: pd.DataFrame, times: Mapping[str, np.ndarray], settings: AlignmentSettings
+) -> tuple[pd.DataFrame, list[str]]:
+    starts = _frame_starts(trials, settings.frame_rate)
+    covered = np.zeros(len(starts), dtype=bool)
+    for own in times.values():
+        covered |= coverage(
+            own,
+            np.ones(len(own), dtype=bool),
+            starts,
+            starts + 1 / settings.frame_rate,
+            longest=LONGEST_INTERVAL * float(np.median(np.diff(own))),
+        )
+    first = (trials["n_frames"].cumsum() - trials["n_frames"]).to_numpy()
+    seconds = np.add.reduceat(covered, first, dtype=int) / settings.frame_rate
+    enough = seconds >= np.minimum(settings.min_clip_seconds, 0.9 * trials["n_frames"] / settings.frame_rate)
+    if not enough.any():
+        stop = (trials["onset"] + trials["n_frames"] / settings.frame_rate).max()
+        raise AlignmentError(
+            f"Stimulus and responses do not overlap: movies were shown from {trials['onset'].min():.1f} to {stop:.1f} "
+            f"s and responses recorded from {min(own[0] for own in times.values()):.1f} to "
+            f"{max(own[-1] for own in times.values()):.1f} s.",
+            "Responses must cover some of the movies, on the same clock.",
+            "Check that the timestamps of both are seconds on the session clock.",
+        )
+    warnings = []
+    if not enough.all():
+        warnings.append(f"{(~enough).sum()} of {len(trials)} trials were left out: no responses were recorded then.")
+    partly = enough & (seconds < trials["n_frames"] / settings.frame_rate - 1.5 / settings.frame_rate)
+    if partly.any():
+        warnings.append(f"Responses cover only part of {partly.sum()} trials; the rest of these is marked not valid.")
+    kept = trials[enough].reset_index(drop=True)
+    kept.insert(kept.columns.get_loc("n_frames"), "first_frame", kept["n_frames"].cumsum() - kept["n_frames"])
+    return kept, warnings
+
+
+def _frame_starts(trials: pd.DataFrame, frame_rate: float) -> np.ndarray:
+    return np.concatenate(
+        [onset + np.arange(n) / frame_rate for onset, n in zip(trials["onset"], trials["n_frames"], strict=True)]
+    )
+
+
+def _thumbnails(video: np.ndarray, trials: pd.DataFrame, settings: AlignmentSettings) -> dict[str, np.ndarray]:
+    if settings.duplicate_correlation == 1:
+        return {}
+    size = (min(THUMBNAIL_SIZE[0], settings.frame_size[0]), min(THUMBNAIL_SIZE[1], settings.frame_size[1]))
+    thumbnails = {}
+    for clip, showings in trials.groupby("clip", sort=False):
+        longest = showings.loc[showings["n_frames"].idxmax()]
+        n = int(longest["n_frames"])
+        wanted = max(3, round(n / settings.frame_rate / THUMBNAIL_SECONDS))
+        frames = int(longest["first_frame"]) + np.linspace(0, n - 1, wanted).round().astype(int)
+        thumbnails[str(clip)] = scale_frames(video[frames], size)
+    return thumbnails
+
+
+def _align_behavior(
+    behavior: Mapping[str, BehaviorSeries], starts: np.ndarray, stops: np.ndarray, settings: AlignmentSettings
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, BehaviorSeries], list[str]]:
+    # one order for all sessions, so that an encoder trained on one knows its inputs in another
+    ordered = [*(name for name in BEHAVIOR_ORDER if name in behavior), *sorted(set(behavior) - set(BEHAVIOR_ORDER))]
+    warnings = []
+    columns, kept = [], {}
+    for name in ordered:
+        series, note = _usable_series(behavior[name])
+        warnings += note
+        column = sample_behavior(series, starts, stops, settings.behavior_gap_seconds)
+        if np.isnan(column).all():
+            warnings.append(f"{name} has no samples during the trials and was left out.")
+            continue
+        columns.append(column)
+        kept[name] = series
+    values = np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(starts), 0), dtype=np.float32)
+    return tuple(kept), values, kept, warnings
+
+
+def _usable_series(series: BehaviorSeries) -> tuple[BehaviorSeries, list[str]]:
+    times = np.asarray(series.timestamps, dtype=float)
+    known = np.isfinite(times)
+    latest = np.maximum.accumulate(np.where(known, times, -np.inf))
+    usable = known & (times > np.concatenate([[-np.inf], latest[:-1]]))
+    if usable.all():
+        return series, []
+    cleaned = replace(series, values=np.asarray(series.values)[usable], timestamps=times[usable])
+    return cleaned, [f"{(~usable).sum()} samples of {series.name} whose times do not increase were left out."]
+
+
+class _ArrayStore:
+    """Arrays in memory, or in files of a folder of their own where there is too much."""
+
+    def __init__(self, large: bool, parent: str | Path | None) -> None:
+        if parent is not None:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="nwbrecon-", dir=parent)) if large else None
+
+    def empty(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        if self.folder is None:
+            return np.empty(shape, dtype)
+        return np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+
+    def keep(self, name: str, array: np.ndarray) -> np.ndarray:
+        if self.folder is None:
+            return array
+        stored = self.empty(name, array.shape, array.dtype)
+        stored[:] = array
+        return stored
+
+    def delete(self) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def delete_with(self, owner: Any) -> None:
+        if self.folder is not None:
+            weakref.finalize(owner, shutil.rmtree, self.folder, ignore_errors=True)

@@ -1,0 +1,151 @@
+"""The part of an encoder that all ROIs and sessions share: from video to feature maps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["QuadratureCore"]
+
+
+class QuadratureCore(nn.Module):
+    """Strided (1+2)-D filters in quadrature pairs, divided by local contrast.
+
+    A few temporal kernels filter every pixel; spatial filters over these (so that space and time need not be separable)
+    give the feature maps. Filters come in pairs that start as Gabor functions a quarter cycle apart, some still, some
+    drifting either way, as in the motion-energy model (Adelson & Bergen 1985, J. Opt. Soc. Am. A 2:284-299); training
+    is free to change them. Division by pooled contrast follows the normalization model (Heeger 1992, Vis. Neurosci.
+    9:181-197).
+
+    Parameters
+    ----------
+    channels
+        Number of feature maps; even, two a pair.
+    temporal_kernels
+        Number of temporal kernels.
+    memory
+        Length of the temporal kernels (frames). The core is causal: a feature depends on this frame and the
+        ``memory - 1`` before it.
+    kernel_size
+        Rows and columns of the spatial filters (pixels), odd.
+    stride
+        Pixels between neighboring features.
+    frame_rate
+        Frames per second (Hz), for the initial kernels.
+    seed
+        Seed of the initial filters.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        temporal_kernels: int,
+        memory: int,
+        kernel_size: int,
+        stride: int,
+        frame_rate: float,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.memory, self.stride = memory, stride
+        generator = torch.Generator().manual_seed(seed)
+        temporal = _temporal_kernels(temporal_kernels, memory, frame_rate)
+        self.temporal = nn.Parameter(temporal)
+        spatial = _quadrature_filters(temporal, channels, kernel_size, frame_rate, generator)
+        self.spatial = nn.Parameter(spatial.contiguous(memory_format=torch.channels_last))
+        # softplus of this is the strength of the division by local contrast
+        self.normalization = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Feature maps of a video.
+
+        Parameters
+        ----------
+        video
+            ``(batch, 1, time, height, width)``, zero mean and unit variance over the training movies. Frames before
+            the first are taken to be zero: the first ``memory - 1`` features are not those of a longer video.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(batch, time, channel, rows, columns)`` with ``ceil(size / stride)`` rows and columns.
+        """
+        batch, _, time, height, width = video.shape
+        past = self._past(time)
+        # (batch, time, pixel, kernel) in memory: what a convolution with channels last wants
+        filtered = torch.einsum("bup,ktu->btpk", video.reshape(batch, time, height * width), past)
+        maps = filtered.reshape(batch * time, height, width, -1).permute(0, 3, 1, 2)
+        features = functional.conv2d(maps, self.spatial, stride=self.stride, padding=self.spatial.shape[-1] // 2)
+        contrast = functional.avg_pool2d(
+            maps.square().mean(dim=1, keepdim=True),
+            kernel_size=15,
+            stride=self.stride,
+            padding=7,
+            count_include_pad=False,
+        )
+        features = features / torch.sqrt(1 + functional.softplus(self.normalization) * contrast)
+        return features.reshape(batch, time, *features.shape[1:])
+
+    def _past(self, time: int) -> Tensor:
+        """Temporal kernels as ``(kernel, time, time)`` matrices: one matrix product beats thin convolutions."""
+        frame = torch.arange(time, device=self.temporal.device)
+        lag = frame[:, None] - frame[None]
+        known = (lag >= 0) & (lag < self.memory)
+        return torch.where(known, self.temporal[:, lag.clamp(0, self.memory - 1)], 0.0)
+
+    @torch.no_grad()
+    def rescale(self, video: Tensor) -> None:
+        """Scale the filters so that every feature of ``video`` has unit standard deviation."""
+        deviation = self(video).std(dim=(0, 1, 3, 4))
+        self.spatial.div_(deviation.clamp_min(1e-6)[:, None, None, None])
+
+
+def _temporal_kernels(count: int, memory: int, frame_rate: float) -> Tensor:
+    """Smooth bumps that tile the memory, narrow for the recent and wide for the distant past: ``(kernel, lag)``."""
+    lag = torch.arange(memory, dtype=torch.float32)
+    centers = torch.linspace(0.065, 0.32, count)[:, None] * frame_rate
+    widths = (0.062 + 0.13 * (centers / frame_rate - 0.065)) * frame_rate
+    bumps = torch.exp(-(((lag - centers) / widths) ** 2) / 1.2)
+    return bumps / bumps.norm(dim=1, keepdim=True)
+
+
+def _quadrature_filters(
+    temporal: Tensor, channels: int, size: int, frame_rate: float, generator: torch.Generator
+) -> Tensor:
+    """Pairs of spatio-temporal Gabor filters a quarter cycle apart: ``(channel, kernel, row, column)``."""
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    lag = torch.arange(temporal.shape[1]) / frame_rate
+    offset = torch.arange(size) - size // 2
+    y, x = torch.meshgrid(offset, offset, indexing="ij")
+    filters = torch.empty(channels, temporal.shape[0], size, size)
+    for pair in range(channels // 2):
+        orientation, phase = uniform(0, math.pi), uniform(0, 2 * math.pi)
+        along = x * math.cos(orientation) + y * math.sin(orientation)
+        envelope = torch.exp(-(x**2 + y**2) / (2 * (size / 4.5 * uniform(0.8, 1.3)) ** 2))
+        cycles = 2 * math.pi * along / (size * uniform(0.67, 1.67)) + phase
+        in_space = [envelope * torch.cos(cycles), envelope * torch.sin(cycles)]
+        # most of the response to uniform light is taken away, as in cortex
+        in_space = [part - 0.7 * envelope * part.sum() / envelope.sum() for part in in_space]
+        in_space = [part / part.norm() for part in in_space]
+        beat = 2 * math.pi * uniform(1.0, 3.5) * (lag - 0.1) + uniform(0, 2 * math.pi)
+        window = torch.exp(-(((lag - 0.12) / 0.09) ** 2))
+        in_time = [_in_basis(window * wave, temporal) for wave in (torch.cos(beat), torch.sin(beat))]
+        # 0: still; otherwise drifting one way or the other
+        drift = (0, 1, -1)[int(uniform(0, 3))]
+        even, odd = in_space
+        now, before = (part[:, None, None] for part in in_time)
+        filters[2 * pair] = now * even - drift * before * odd
+        filters[2 * pair + 1] = now * odd + drift * before * even
+    return filters
+
+
+def _in_basis(wave: Tensor, basis: Tensor) -> Tensor:
+    weights = torch.linalg.lstsq(basis.T, wave[:, None]).solution[:, 0]
+    return weights / weights.norm()

@@ -1,0 +1,125 @@
+"""Our encoder: core, readout and modulation put together."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nwbrecon.config import EncoderSettings
+from nwbrecon.encoding.core import QuadratureCore
+from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter
+from nwbrecon.encoding.readout import PointReadout
+
+__all__ = ["Encoder", "VideoEncoder"]
+
+GAZE_NAMES = ("gaze_x", "gaze_y")
+
+
+class Encoder(Protocol):
+    """Anything that predicts rates from video and behavior, differentiably."""
+
+    warm_up: int
+    """Frames at the start of a video for which the prediction lacks its past."""
+
+    def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
+        """Rates ``(batch, roi, time)``, per frame and in units of the normalized signal.
+
+        ``video`` is ``(batch, 1, time, height, width)`` grey level 0-255, ``behavior`` ``(batch, time, variable)`` in
+        the units of the aligned session, NaN where missing.
+        """
+        ...
+
+
+class VideoEncoder(nn.Module):
+    """Video and behavior in, the rate of every ROI out.
+
+    Parameters
+    ----------
+    settings
+        Architecture.
+    n_rois
+        Number of ROIs.
+    frame_size
+        Rows and columns of the video (pixels).
+    frame_rate
+        Frames per second (Hz).
+    behavior_names
+        Behavioral variables, in the order in which they come; may be empty.
+    seed
+        Seed of the initial weights.
+    """
+
+    video_mean: Tensor
+    video_std: Tensor
+    behavior_mean: Tensor
+    behavior_std: Tensor
+
+    def __init__(
+        self,
+        settings: EncoderSettings,
+        *,
+        n_rois: int,
+        frame_size: tuple[int, int],
+        frame_rate: float,
+        behavior_names: tuple[str, ...] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.settings, self.frame_size, self.frame_rate = settings, tuple(frame_size), frame_rate
+        self.behavior_names = tuple(behavior_names)
+        memory = max(2, round(settings.memory_seconds * frame_rate))
+        self.warm_up = memory - 1
+        self.core = QuadratureCore(
+            channels=settings.channels,
+            temporal_kernels=settings.temporal_kernels,
+            memory=memory,
+            kernel_size=settings.kernel_size,
+            stride=settings.stride,
+            frame_rate=frame_rate,
+            seed=seed,
+        )
+        map_size = (-(-frame_size[0] // settings.stride), -(-frame_size[1] // settings.stride))
+        self.readout = PointReadout(n_rois, settings.channels, map_size)
+        gaze = tuple(self.behavior_names.index(name) for name in GAZE_NAMES if name in self.behavior_names)
+        self.shifter = GazeShifter(gaze) if settings.gaze_shift and gaze else None
+        self.gain = BehaviorGain(len(self.behavior_names), n_rois) if settings.gain and self.behavior_names else None
+        self.register_buffer("video_mean", torch.tensor(127.5))
+        self.register_buffer("video_std", torch.tensor(64.0))
+        self.register_buffer("behavior_mean", torch.zeros(len(self.behavior_names)))
+        self.register_buffer("behavior_std", torch.ones(len(self.behavior_names)))
+
+    @property
+    def n_rois(self) -> int:
+        """Number of ROIs."""
+        return self.readout.n_rois
+
+    def standardize(
+        self, video_mean: float, video_std: float, behavior_mean: np.ndarray, behavior_std: np.ndarray
+    ) -> None:
+        """Fix the units of the input, from the training trials."""
+        self.video_mean.fill_(float(video_mean))
+        self.video_std.fill_(float(video_std))
+        self.behavior_mean.copy_(torch.as_tensor(behavior_mean))
+        self.behavior_std.copy_(torch.as_tensor(behavior_std).clamp_min(1e-6))
+
+    def features(self, video: Tensor, behavior: Tensor) -> Tensor:
+        """Feature maps ``(batch, time, channel, rows, columns)`` of the picture on the retina."""
+        video = (video - self.video_mean) / self.video_std
+        if self.shifter is not None:
+            video = self.shifter(video, self._standardized(behavior))
+        return self.core(video)
+
+    def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
+        """Rates ``(batch, roi, time)``; see `Encoder.predict_rates`."""
+        rates = functional.softplus(self.readout(self.features(video, behavior)))
+        return rates if self.gain is None else rates * self.gain(self._standardized(behavior))
+
+    forward = predict_rates
+
+    def _standardized(self, behavior: Tensor) -> Tensor:
+        # a missing value says nothing: it takes the place of the mean
+        return torch.nan_to_num((behavior - self.behavior_mean) / self.behavior_std)

@@ -1,0 +1,77 @@
+"""A session as a small table that a person reads at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nwbrecon.session.series import median_interval
+
+if TYPE_CHECKING:
+    from nwbrecon.session.model import Session
+
+__all__ = ["describe"]
+
+
+def describe(session: Session) -> str:
+    """Planes, stimulus and behavior of a session, a line each, with rates and spans."""
+    subject = session.subject.get("subject_id", "?")
+    head = (
+        f"Session {session.identity.get('session_id') or session.identity.get('identifier', '')} of subject {subject}"
+    )
+    planes = [
+        (
+            group.name,
+            str(group.n_rois),
+            f"{group.sampling_rate:.4g}",
+            _span(group.timestamps[0], group.timestamps[-1]),
+            group.kind.value + (f", delay {group.delay:g} s" if group.delay else ""),
+        )
+        for group in session.responses.values()
+    ]
+    behavior = [
+        (
+            series.name,
+            series.unit,
+            f"{1 / median_interval(series.timestamps):.4g}" if len(series.timestamps) > 1 else "",
+            _span(series.timestamps[0], series.timestamps[-1]),
+            f"{np.mean(np.isnan(series.values)):.0%} missing" if np.isnan(series.values).any() else "",
+        )
+        for series in session.behavior.values()
+    ]
+    shown = session.stimulus.presentations
+    stimulus = []
+    for name, rows in shown.groupby("store", sort=False):
+        store = session.stimulus.stores[str(name)]
+        first = session.stimulus.clocks(int(rows.index[0])).onsets
+        stimulus.append(
+            (
+                store.name,
+                f"{len(rows)} of {rows['clip'].nunique()}",
+                f"{1 / median_interval(first):.4g}" if len(first) > 1 else "",
+                _span(rows["onset"].iloc[0], rows["offset"].iloc[-1]),
+                f"{', '.join(sorted(set(rows['kind'])))}, {store.height} x {store.width}",
+            )
+        )
+    lines = [
+        head,
+        *_table([("plane", "ROIs", "Hz", "seconds", "signal"), *planes]),
+        *_table([("stimulus", "shown of clips", "Hz", "seconds", "kind, pixels"), *stimulus]),
+    ]
+    if behavior:
+        lines += _table([("behavior", "unit", "Hz", "seconds", ""), *behavior])
+    if session.warnings:
+        lines.append(f"{len(session.warnings)} warning{'s'[: len(session.warnings) > 1]}, in .warnings")
+    return "\n".join(lines)
+
+
+def _span(start: float, stop: float) -> str:
+    return f"{start:.1f} - {stop:.1f}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["", lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

@@ -1,0 +1,304 @@
+"""Which objects of a file are the stimulus, by the evidence, and what was shown when."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nwbrecon.errors import SessionError
+from nwbrecon.session.clips import name_clips
+from nwbrecon.session.contents import Item
+from nwbrecon.session.divide import divide, row_notes
+from nwbrecon.session.frames import FrameAxes, ImageStore, MovieStore, find_axes, ordered_images
+from nwbrecon.session.model import FrameClock, FrameStore, Stimulus
+from nwbrecon.session.series import sample_times
+from nwbrecon.session.showings import by_frame_column, by_index, by_own_clock, by_template_name
+from nwbrecon.session.tables import IntervalTable, read_intervals
+from nwbrecon.session.timeline import Presentation, cut_at_shared_edges
+
+__all__ = ["find_stimulus"]
+
+Warn = Callable[[str], None]
+
+_SHOWN = re.compile(r"stim|natural|clip|screen|monitor|visual|presented", re.IGNORECASE)
+_FILMED = re.compile(
+    r"eye|pupil|face|body|behav|camera|(^|[_ -])cam|whisk|snout|paw|webcam|dlc|motion|two_?photon", re.IGNORECASE
+)
+
+
+@dataclass
+class _Finder:
+    """What is known of the stimulus while the file is searched."""
+
+    items: Sequence[Item]
+    axes: FrameAxes
+    warn: Warn
+    stores: dict[str, FrameStore] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def movie_store(self, item: Item, n_frames: int | None) -> FrameStore | None:
+        """Store of the pixels of an ``ImageSeries``; ``None``, with the reason kept, where it has none to read."""
+        if item.path in self.stores:
+            return self.stores[item.path]
+        series = item.content
+        external = getattr(series, "external_file", None)
+        shape = tuple(getattr(series.data, "shape", ()) or np.shape(series.data))
+        if external is not None or 0 in shape or len(shape) < 3:
+            files = ", ".join(str(name) for name in (external[:] if external is not None else ())) or "no file"
+            self.refused[item.path] = f"its pixels are not in the NWB file ({files}); video files are not read yet"
+            return None
+        try:
+            self.stores[item.path] = MovieStore(
+                item.name, _sliceable(series.data), find_axes(shape, n_frames, self.axes)
+            )
+        except SessionError as error:
+            self.refused[item.path] = error.found
+            return None
+        return self.stores[item.path]
+
+    def image_store(self, item: Item) -> FrameStore | None:
+        """Store of the pixels of an ``Images`` container."""
+        if item.path not in self.stores:
+            try:
+                self.stores[item.path] = ImageStore(item.name, ordered_images(item.content, self.warn))
+            except SessionError as error:
+                self.refused[item.path] = error.found
+        return self.stores.get(item.path)
+
+    def path_of(self, content: Any) -> Item:
+        """Find the item that holds an object which another refers to."""
+        return next((item for item in self.items if item.content is content), Item(content.name, content))
+
+
+def find_stimulus(items: Sequence[Item], *, wanted: str | None, axes: FrameAxes, warn: Warn) -> Stimulus | None:
+    """Find what was shown and when.
+
+    Parameters
+    ----------
+    items
+        What the file holds.
+    wanted
+        Path or name of the object that is the stimulus, where the user says so; else the evidence decides.
+    axes
+        Order of the axes of stored movies.
+    warn
+        Called with each sentence about something chosen, skipped or guessed.
+
+    Returns
+    -------
+    Stimulus or None
+        ``None`` where the file has none that can be read.
+    """
+    finder = _Finder(items, axes, warn)
+    tables = [read_intervals(item) for item in items if item.is_intervals]
+    if wanted is not None:
+        items = _named(items, wanted)
+    pieces = _from_index(finder, items, tables)
+    indexed_stores = set(finder.stores)
+    pieces += _from_tables(finder, items, tables, indexed_stores, wanted)
+    pieces += _from_own_clock(finder, items, tables, wanted)
+    for path, reason in finder.refused.items():
+        warn(f"{path} was not used as a stimulus: {reason}.")
+    if not pieces:
+        return None
+    pieces = _without_overlap(pieces, warn)
+    return _stimulus(pieces, finder.stores)
+
+
+def _named(items: Sequence[Item], wanted: str) -> list[Item]:
+    found = [item for item in items if wanted.strip("/") in (item.path, item.name)]
+    if not found:
+        shown = [item.path for item in items if item.is_images_over_time or item.is_intervals]
+        raise SessionError(
+            f"There is no {wanted} in the file.", action=f"Stimuli could be: {', '.join(shown) or 'none'}."
+        )
+    return found
+
+
+def _from_index(finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable]) -> list[Presentation]:
+    pieces: list[Presentation] = []
+    for item in items:
+        if "IndexSeries" not in item.types:
+            continue
+        movie, images = (getattr(item.content, name, None) for name in ("indexed_timeseries", "indexed_images"))
+        if movie is None and images is None:
+            finder.refused[item.path] = "it does not say into what its indices point"
+            continue
+        target = finder.path_of(images if movie is None else movie)
+        if movie is None:
+            store = finder.image_store(target)
+        else:
+            store = finder.movie_store(target, _frames_counted(movie, np.asarray(item.content.data[:])))
+        if store is None:
+            continue
+        timeline = by_index(item, target.path, store, finder.warn)
+        if timeline is not None:
+            pieces += divide(timeline, tables, finder.warn)
+    return pieces
+
+
+def _frames_counted(movie: Any, indices: np.ndarray) -> int | None:
+    """How many frames a template has, judged by its clock or by the indices into it."""
+    if movie.timestamps is not None:
+        return len(movie.timestamps)
+    real = indices[indices < max(np.shape(movie.data))]
+    return int(real.max()) + 1 if real.size else None
+
+
+def _from_tables(
+    finder: _Finder,
+    items: Sequence[Item],
+    tables: Sequence[IntervalTable],
+    used: set[str],
+    wanted: str | None,
+) -> list[Presentation]:
+    """Presentation tables that name a template; templates that an index series shows are not looked up again."""
+    templates: dict[str, FrameStore] = {}
+    rates: dict[str, float | None] = {}
+    for item in finder.items:
+        if item.parents != ("stimulus", "templates") or item.path in used:
+            continue
+        if item.is_images_over_time:
+            counts = [
+                int(np.nanmax(table.rows["frame"])) + 1
+                for table in tables
+                if "frame" in table.rows
+                and table.rows["frame"].dtype.kind in "iuf"
+                and table.rows["frame"].notna().any()
+            ]
+            shape = getattr(item.content.data, "shape", ())
+            # frame axis last, if only that axis has as many frames as a table counts
+            n_frames = next((n for n in counts if shape and shape[-1] == n != shape[0]), None)
+            store = finder.movie_store(item, n_frames)
+            rate = item.content.rate
+            rates[item.path] = float(rate) if rate is not None and np.isfinite(rate) and rate > 0 else None
+            if rates[item.path] is None and store is not None and item.content.timestamps is not None:
+                times = sample_times(item.content, store.n_frames)
+                if times is not None and len(times) > 1 and np.median(np.diff(times)) > 0:
+                    rates[item.path] = float(1 / np.median(np.diff(times)))
+        elif "Images" in item.types:
+            store, rates[item.path] = finder.image_store(item), None
+        else:
+            continue
+        if store is not None:
+            templates[item.path] = store
+    pieces: list[Presentation] = []
+    chosen = {item.path for item in items if item.is_intervals}
+    for table in tables:
+        if table.path not in chosen or not templates:
+            continue
+        timelines = by_frame_column(table, templates, finder.warn)
+        for timeline in timelines:
+            pieces += divide(timeline, [other for other in tables if other is not table], finder.warn)
+        if timelines:
+            continue
+        notes = row_notes(table)
+        for timeline, row in by_template_name(table, templates, rates):
+            note = notes.iloc[row].to_dict()
+            pieces.append(Presentation(timeline, 0, len(timeline), **{**note, "kind": timeline.kind}))
+    return pieces
+
+
+def _from_own_clock(
+    finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable], wanted: str | None
+) -> list[Presentation]:
+    pieces: list[Presentation] = []
+    for item in items:
+        if not item.is_images_over_time or item.path in finder.stores or item.parents == ("stimulus", "templates"):
+            continue
+        score, why = _evidence(item)
+        if wanted is None and score < 0:
+            continue
+        times = item.content.timestamps
+        store = finder.movie_store(item, None if times is None else len(times))
+        if store is None:
+            continue
+        timeline = by_own_clock(item, store, finder.warn)
+        if timeline is None or len(timeline) < 2:
+            del finder.stores[item.path]
+            finder.refused[item.path] = "it has no clock"
+            continue
+        divided = divide(timeline, tables, finder.warn)
+        labeled = any(piece.label or piece.split for piece in divided)
+        if wanted is None and score + labeled < 1:
+            del finder.stores[item.path]
+            finder.refused[item.path] = "nothing says that it was shown rather than filmed"
+            continue
+        if wanted is None and score < 3:
+            finder.warn(f"{item.path} was taken to be the stimulus{why}.")
+        pieces += divided
+    return pieces
+
+
+def _evidence(item: Item) -> tuple[int, str]:
+    """How much speaks for a movie with a clock of its own having been shown, not recorded."""
+    if getattr(item.content, "imaging_plane", None) is not None or {"TwoPhotonSeries", "OnePhotonSeries"} & item.types:
+        return -9, ""
+    score, why = 0, []
+    if item.parents[0] == "stimulus":
+        score += 3
+    elif item.parents[0] == "processing":
+        score -= 1
+    told = f"{item.name} {' '.join(item.parents[1:])}"
+    if _SHOWN.search(told):
+        score += 2
+        why.append("by its name")
+    if _FILMED.search(told) or re.search(r"cam", getattr(item.content.device, "name", "") or "", re.IGNORECASE):
+        score -= 3
+    return score, f" ({', '.join(why)})" if why else ""
+
+
+def _without_overlap(pieces: Sequence[Presentation], warn: Warn) -> list[Presentation]:
+    """Leave out what is described a second time: what comes first in the list is the better evidence."""
+    kept: list[Presentation] = []
+    left: dict[str, int] = {}
+    by_timeline: dict[int, list[Presentation]] = {}
+    for piece in pieces:
+        by_timeline.setdefault(id(piece.timeline), []).append(piece)
+    starts, stops = np.array([]), np.array([])
+    for group in by_timeline.values():
+        fresh = []
+        for piece in group:
+            overlap = np.minimum(stops, piece.offset) - np.maximum(starts, piece.onset)
+            if overlap.size and overlap.max() > 0.1 * (piece.offset - piece.onset):
+                left[piece.timeline.path] = left.get(piece.timeline.path, 0) + 1
+            else:
+                fresh.append(piece)
+        kept += fresh
+        starts = np.append(starts, [piece.onset for piece in fresh])
+        stops = np.append(stops, [piece.offset for piece in fresh])
+    for path, count in left.items():
+        warn(f"{count} presentations by {path} were left out: something else was shown at the same time.")
+    return kept
+
+
+def _stimulus(pieces: Sequence[Presentation], stores: dict[str, FrameStore]) -> Stimulus:
+    ordered = sorted(cut_at_shared_edges(pieces), key=lambda piece: piece.onset)
+    rows = pd.DataFrame(
+        {
+            "onset": [piece.onset for piece in ordered],
+            "offset": [piece.offset for piece in ordered],
+            "clip": name_clips(ordered, stores),
+            "film": [piece.film for piece in ordered],
+            "store": [piece.timeline.store for piece in ordered],
+            "kind": [piece.kind or piece.timeline.kind for piece in ordered],
+            "split": [piece.split for piece in ordered],
+            "n_frames": [piece.last - piece.first for piece in ordered],
+        }
+    )
+
+    def clocks(presentation: int) -> FrameClock:
+        piece = ordered[presentation]
+        return FrameClock(piece.frames, piece.timeline.onsets[piece.first : piece.last], piece.offset)
+
+    used = {piece.timeline.store for piece in ordered}
+    return Stimulus(rows, {key: store for key, store in stores.items() if key in used}, clocks)
+
+
+def _sliceable(data: Any) -> Any:
+    return data if hasattr(data, "dtype") and hasattr(data, "shape") else np.asarray(data)

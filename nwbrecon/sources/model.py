@@ -1,0 +1,114 @@
+"""The nouns of this room: a source, and the open files that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nwbrecon.errors import SourceError
+from nwbrecon.storage import digest
+
+__all__ = ["OpenFile", "Source", "SourceFile"]
+
+
+@dataclass
+class OpenFile:
+    """One open, read-only NWB file.
+
+    Attributes
+    ----------
+    nwbfile
+        The ``pynwb.NWBFile``; its arrays stay in the file until they are sliced.
+    identity
+        ``location``, ``identifier``, ``object_id``, ``session_id`` and ``session_start_time`` (ISO 8601).
+    close
+        Closes the file; does nothing where somebody else opened it.
+    """
+
+    nwbfile: Any
+    identity: dict[str, Any]
+    close: Callable[[], None] = field(repr=False)
+
+
+class SourceFile(Protocol):
+    """One NWB file that can be opened: on disk, at a URL, in a dandiset, or open already."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, in words that a person can follow."""
+        ...
+
+    def open(self) -> OpenFile:
+        """Open it for reading."""
+        ...
+
+    def digest(self) -> str | None:
+        """SHA-256 of its bytes, or ``None`` where there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the NWB file of one session is, or the files, where each imaging plane has its own.
+
+    Attributes
+    ----------
+    location
+        Path, URL or DANDI asset.
+    files
+        The files of the session, in order of their names.
+    """
+
+    location: str
+    files: tuple[SourceFile, ...]
+
+    def open(self) -> list[OpenFile]:
+        """Open every file of the session for reading.
+
+        Raises
+        ------
+        SourceError
+            If a file cannot be opened or read as NWB, or the files are not of one session. None is left open then.
+        """
+        opened: list[OpenFile] = []
+        with _closing_on_error(opened):
+            for file in self.files:
+                opened.append(file.open())
+            sessions = {_session_of(file): file.identity["location"] for file in opened}
+            if len(sessions) > 1:
+                names = "; ".join(f"{place} is of {who}" for who, place in sessions.items())
+                raise SourceError(
+                    f"The files of {self.location} are of different sessions: {names}.",
+                    "All files of a source must be of one subject and one session.",
+                    "Give the files of one session.",
+                )
+        return opened
+
+    def digest(self) -> str | None:
+        """SHA-256 of the file; of the list of the files' digests, where there are several.
+
+        It reads every byte: call it only where the digest is wanted. ``None`` where a file was never on disk.
+        """
+        digests = [file.digest() for file in self.files]
+        if None in digests:
+            return None
+        return digests[0] if len(digests) == 1 else digest(digests)
+
+
+def _session_of(file: OpenFile) -> str:
+    # each plane's file of an OpenScope session has a session_id of its own, the acquisition's id at its end
+    session = str(file.identity["session_id"] or file.identity["session_start_time"]).partition("-acq-")[0]
+    subject = getattr(file.nwbfile.subject, "subject_id", None)
+    return f"subject {subject}, session {session}"
+
+
+@contextmanager
+def _closing_on_error(opened: list[OpenFile]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for file in opened:
+            file.close()
+        raise
