@@ -46,7 +46,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Raises
     ------
     ResultsError
-        If the folder cannot be written to, or the disk is full. The old file, if any, is untouched.
+        If the folder cannot be written to, the disk is full, or another program wrote the file in the meantime. What
+        stands there then is untouched.
 
     Examples
     --------
@@ -59,6 +60,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     _make_folder(target.parent)
+    before = _stamp(target)
     try:
         handle, name = tempfile.mkstemp(
             prefix=f".{target.name[:100]}.", suffix=f".partial{target.suffix}", dir=target.parent
@@ -73,6 +75,12 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         path.chmod(0o666 & ~_umask())
         with path.open("rb") as file:
             os.fsync(file.fileno())
+        if _stamp(target) != before:
+            raise ResultsError(
+                f"{target} was written by another program while this one was at work.",
+                "Its file is kept, and ours is not written.",
+                "Write to another name, or again once the other is done.",
+            )
         path.replace(target)
     except OSError as error:
         _raise_if_target_refuses(target, error)
@@ -181,6 +189,14 @@ def jsonable(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     return str(value)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _umask() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ from pynwb.epoch import TimeIntervals
 from pynwb.image import GrayscaleImage, ImageSeries
 
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.config import ResultsSettings
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout, provenance
+from nwbrecon.results.preparing import Prepared
 from nwbrecon.results.stored import STD_STEP, encode
 
 __all__ = ["fill_module"]
@@ -27,17 +27,9 @@ __all__ = ["fill_module"]
 _FRAMES_PER_CHUNK = 60
 
 
-def fill_module(
-    module: ProcessingModule,
-    reconstructions: Reconstructions,
-    scores: Scores | None,
-    content: Mapping[str, Any],
-    *,
-    settings: ResultsSettings,
-    aligned: AlignedSession | None,
-    true_movies: Sequence[np.ndarray] | None,
-) -> None:
-    """Put reconstructions in time order, scores and provenance into a processing module."""
+def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
+    """Put reconstructions, scores and provenance into a processing module."""
+    reconstructions, scores, settings = prepared.reconstructions, prepared.scores, prepared.settings
     clock = _Clock.of(reconstructions)
     gray = f"Gray level, 0 (black) to 255 (white). {layout.AXES}"
     main = clock.movie(
@@ -58,16 +50,16 @@ def fill_module(
                 step=STD_STEP,
             )
         )
-    if true_movies is not None:
+    if prepared.true_movies is not None:
         text = f"The movie that was shown, at the resolution and on the clock of the reconstruction. {gray}"
-        module.add(clock.movie(layout.TRUE, list(true_movies), settings.movie_dtype, text))
+        module.add(clock.movie(layout.TRUE, prepared.true_movies, settings.movie_dtype, text))
     if settings.include_baselines:
         for name in dict.fromkeys(name for item in reconstructions for name in item.baselines):
             movies = [item.baselines.get(name) for item in reconstructions]
             text = f"The same clips reconstructed by the baseline method {name!r}, to compare with. {gray}"
             module.add(clock.movie(layout.series_name(name), movies, settings.movie_dtype, text))
     module.add(_masks(reconstructions))
-    module.add(_trials(reconstructions, scores, aligned))
+    module.add(_trials(reconstructions, scores, prepared.aligned))
     for table in _score_tables(scores):
         module.add(table)
     if scores is not None:
@@ -80,7 +72,7 @@ def fill_module(
         module.add(_table(layout.HISTORY, "How the optimization went, iteration by iteration.", history[columns]))
     if settings.include_snapshots and any(item.snapshots is not None for item in reconstructions):
         module.add(_snapshots(reconstructions))
-    rows = pd.DataFrame(provenance.to_rows(content), columns=["path", "value"])
+    rows = pd.DataFrame(provenance.to_rows(prepared.content), columns=["path", "value"])
     text = "Everything needed to reproduce or refute these results: one value a row, nested content spread over paths."
     module.add(_table(layout.PROVENANCE, text, rows))
 

@@ -69,6 +69,7 @@ def gather(source: Session | AlignedSession | None, aligned: AlignedSession | No
                 }
                 for group in aligned.groups
             ],
+            "info": dict(aligned.info),
             "seconds": (trials.groupby("split")["n_frames"].sum() / aligned.frame_rate).to_dict(),
         }
         content["split"] = {

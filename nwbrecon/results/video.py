@@ -16,8 +16,8 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.errors import ResultsError
 from nwbrecon.inversion import Reconstruction
 from nwbrecon.results.model import Results
+from nwbrecon.results.preparing import true_movie
 from nwbrecon.results.tables import method_label
-from nwbrecon.results.writing import true_movie
 from nwbrecon.storage import atomic_path
 
 __all__ = ["side_by_side", "write_video"]

@@ -1,16 +1,16 @@
-"""Results as a stand-alone NWB file of core types only."""
+"""Results as an NWB file of core types only: stand-alone, or appended to a copy of the source."""
 
 from __future__ import annotations
 
+import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
+import h5py
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.file import Subject
 
@@ -18,14 +18,14 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
-from nwbrecon.inversion import Reconstruction, Reconstructions
-from nwbrecon.results import layout, provenance
+from nwbrecon.inversion import Reconstructions
+from nwbrecon.results import layout
 from nwbrecon.results.module import fill_module
-from nwbrecon.results.stored import as_stored
+from nwbrecon.results.preparing import Prepared, prepare
 from nwbrecon.session import Session
 from nwbrecon.storage import atomic_path
 
-__all__ = ["true_movie", "write_results"]
+__all__ = ["write_results"]
 
 _SUBJECT_FIELDS = (
     "subject_id",
@@ -50,11 +50,13 @@ def write_results(
     session: Session | None = None,
     settings: ResultsSettings | None = None,
     extra: Mapping[str, Any] | None = None,
+    append_to: str | Path | None = None,
 ) -> Path:
-    """Write reconstructions and scores as a stand-alone NWB file, ready for DANDI.
+    """Write reconstructions and scores as an NWB file that is ready for DANDI.
 
     The file has a processing module ``reconstruction`` with the movies, masks, scores, history and provenance, in core
-    NWB types only, and the subject, session id and start time of the source. It appears whole or not at all.
+    NWB types only. It stands alone, with the subject, session id and start time of the source, unless `append_to` names
+    a recording to go with. It appears whole or not at all.
 
     Parameters
     ----------
@@ -73,6 +75,9 @@ def write_results(
         What to store.
     extra
         What only the caller knows, for the provenance: ``command_line``, ``encoder``, ``settings`` of other rooms, ...
+        Mappings are merged with what is known already.
+    append_to
+        A local NWB file, usually the source. It is copied to `path`, and the results are appended to the copy.
 
     Returns
     -------
@@ -83,130 +88,92 @@ def write_results(
     ------
     ResultsError
         If there is nothing to write, clips overlap in time, frame rates differ, a true movie is asked for but not at
-        hand, or the file cannot be written. What stood at `path` before is then unchanged.
+        hand, `path` is the source itself, or the file cannot be written. What stood at `path` before is then unchanged.
 
     Warns
     -----
     UserWarning
         If the source lacks what DANDI asks for (subject, session id, start time).
     """
-    settings = settings or ResultsSettings()
     path = Path(path)
     if path.suffix != ".nwb":
         raise ResultsError(f"{path.name} does not end in .nwb.", action="Name the results file *.nwb.")
-    ordered = _in_time_order(reconstructions)
-    stored = as_stored(ordered, settings)
+    source = session or aligned
+    _refuse_source(path, [append_to, source.identity.get("location") if source is not None else None])
     faults: list[str] = []
-    nwb = _file_like(session or aligned, faults)
-    content = provenance.gather(session or aligned, aligned)
-    content |= {
-        "schema": {"name": layout.SCHEMA, "version": layout.SCHEMA_VERSION},
-        "method": stored.method,
-        "frame_rate": stored[0].frame_rate,
-        "settings": {
-            **({"alignment": dict(aligned.settings)} if aligned is not None else {}),
-            "inversion": stored.settings,
-            "results": settings.model_dump(mode="json"),
-        },
-        "info": stored.info,
-        "reconstructions": [
-            {"info": item.info, "has_std": item.std is not None, "baselines": list(item.baselines)} for item in stored
-        ],
-        "warnings": _unique(
-            *(list(room.warnings) for room in (session, aligned, reconstructions) if room is not None), faults
-        ),
-    }
-    if scores is not None:
-        content["scores"] = {
-            "methods": list(dict.fromkeys(scores.trials["method"])),
-            "metrics": layout.metrics(scores.trials),
-            "frame_metrics": layout.metrics(scores.frames),
-            "mask_fraction": scores.mask_fraction,
-            "info": scores.info,
-            "of_the_movie_as_stored": _same_movies(ordered, stored),
-        }
-    for key, value in (extra or {}).items():
-        content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
-    true_movies = None
-    if settings.include_stimulus:
-        if aligned is None:
-            raise ResultsError(
-                "The true movie is to be stored, but the aligned session that holds it was not given.",
-                action="Pass aligned=..., or set include_stimulus to false.",
-            )
-        true_movies = [true_movie(item, aligned) for item in stored]
-    nwb.was_generated_by = [[name, number] for name, number in content["software"].items()]
-    module = nwb.create_processing_module(layout.MODULE, layout.MODULE_DESCRIPTION)
-    fill_module(module, stored, scores, content, settings=settings, aligned=aligned, true_movies=true_movies)
+    # the folder is tried before the work, and whoever writes the same file meanwhile is noticed
+    with atomic_path(path) as partial:
+        prepared = prepare(
+            reconstructions,
+            scores,
+            aligned=aligned,
+            session=session,
+            settings=settings or ResultsSettings(),
+            extra=extra or {},
+        )
+        if append_to is not None:
+            _append(partial, Path(append_to), prepared)
+        else:
+            nwb = _file_like(source, faults)
+            prepared.content["warnings"] += faults
+            nwb.was_generated_by = [[name, number] for name, number in prepared.content["software"].items()]
+            fill_module(nwb.create_processing_module(layout.MODULE, layout.MODULE_DESCRIPTION), prepared)
+            partial.write_bytes(_assembled(nwb))
     for fault in faults:
         warnings.warn(fault, UserWarning, stacklevel=2)
-    with atomic_path(path) as partial, NWBHDF5IO(partial, "w") as io:
-        io.write(nwb)
     return path
 
 
-def true_movie(item: Reconstruction, aligned: AlignedSession) -> np.ndarray:
-    """Give the frames that were shown while a reconstructed clip ran, ``(time, height, width)`` float32.
-
-    Raises
-    ------
-    ResultsError
-        If the aligned session does not have the trial, or not all of its frames.
-    """
-    trial = item.trials[0]
-    if trial not in aligned.trials.index:
+def _append(partial: Path, original: Path, prepared: Prepared) -> None:
+    if not original.is_file():
+        raise ResultsError(f"There is no file {original} to append to a copy of.", action="Give a local NWB file.")
+    # room for the movies too, uncompressed: the HDF5 library cannot be talked out of a full disk
+    needed = original.stat().st_size + sum(4 * item.video.nbytes for item in prepared.reconstructions)
+    if shutil.disk_usage(partial.parent).free < needed:
         raise ResultsError(
-            f"Clip {item.clip!r} was reconstructed from trial {trial}, which the aligned session does not have.",
-            action="Give the aligned session that was reconstructed.",
+            f"{partial.parent} has no room for {needed / 1e9:.1f} GB.",
+            "The source is copied before results are appended.",
+            "Choose another folder, or write a stand-alone file.",
         )
-    onset = float(aligned.trials.at[trial, "onset"])
-    first = round((item.onset - onset) * aligned.frame_rate)
-    video = np.asarray(aligned.trial(trial).video[max(first, 0) : first + len(item.video)], dtype=np.float32)
-    if first < 0 or video.shape != item.video.shape:
+    shutil.copyfile(original, partial)
+    try:
+        io = NWBHDF5IO(partial, "r+")
+        nwb = io.read()
+    except (OSError, TypeError, KeyError, ValueError) as error:
         raise ResultsError(
-            f"Clip {item.clip!r} has {item.video.shape} frames and pixels from second {item.onset:.2f} on; of the true "
-            f"movie, {video.shape} are there.",
-            action="Give the aligned session that was reconstructed.",
-        )
-    return video
-
-
-def _in_time_order(reconstructions: Reconstructions) -> Reconstructions:
-    if not len(reconstructions):
-        raise ResultsError("There are no reconstructions to write.", action="Reconstruct at least one trial.")
-    items = sorted(reconstructions, key=lambda item: item.onset)
-    rates = {item.frame_rate for item in items}
-    if len(rates) > 1:
-        raise ResultsError(
-            f"The clips have frame rates of {', '.join(f'{rate:g}' for rate in sorted(rates))} Hz.",
-            "One file holds clips of one frame rate.",
-            "Write a file for each.",
-        )
-    for earlier, later in pairwise(items):
-        if later.onset <= earlier.times[-1]:
+            f"{original} cannot be appended to ({error}).",
+            "It must be an NWB file in HDF5.",
+            "Write a stand-alone file instead.",
+        ) from error
+    with io:
+        if layout.MODULE in nwb.processing:
             raise ResultsError(
-                f"Clips {earlier.clip!r} (from second {earlier.onset:.2f}) and {later.clip!r} (from second "
-                f"{later.onset:.2f}) overlap in time.",
-                "A movie in NWB has one frame at a time.",
-                "Write them into files of their own.",
+                f"{original} has a processing module {layout.MODULE!r} already.",
+                action="Append to the recording as it was, or write a stand-alone file.",
             )
-    return Reconstructions(
-        items,
-        reconstructions.method,
-        reconstructions.mask,
-        reconstructions.coverage,
-        reconstructions.settings,
-        reconstructions.info,
-        reconstructions.warnings,
-    )
+        fill_module(nwb.create_processing_module(layout.MODULE, layout.MODULE_DESCRIPTION), prepared)
+        io.write(nwb)
 
 
-def _same_movies(one: Reconstructions, other: Reconstructions) -> bool:
-    return all(np.array_equal(a.video, b.video) for a, b in zip(one, other, strict=True))
+def _refuse_source(path: Path, sources: Sequence[str | Path | None]) -> None:
+    for source in sources:
+        if source is not None and path.exists() and Path(source).exists() and path.samefile(source):
+            raise ResultsError(
+                f"{path} is the source itself.",
+                "A source is never written to; results are appended to a copy of it.",
+                "Choose another name for the results.",
+            )
 
 
-def _unique(*lists: list[str]) -> list[str]:
-    return list(dict.fromkeys(sentence for sentences in lists for sentence in sentences))
+def _assembled(nwb: NWBFile) -> bytes:
+    # In memory, because the HDF5 library cannot be talked out of a full disk: it would go on trying to flush.
+    with (
+        h5py.File("results.nwb", "w", driver="core", backing_store=False) as file,
+        NWBHDF5IO(file=file, mode="w") as io,
+    ):
+        io.write(nwb)
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _file_like(source: Session | AlignedSession | None, faults: list[str]) -> NWBFile:

@@ -17,11 +17,11 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.inversion import Reconstruction
 from nwbrecon.results import figures
 from nwbrecon.results.model import Results
+from nwbrecon.results.preparing import true_movie
 from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
 from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet, still
 from nwbrecon.results.tables import method_label
-from nwbrecon.results.writing import true_movie
 from nwbrecon.storage import atomic_path
 
 __all__ = ["write_report"]
