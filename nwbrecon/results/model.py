@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
-from nwbrecon.inversion import Reconstructions
+from nwbrecon.inversion import Reconstruction, Reconstructions
 
-__all__ = ["Results"]
+__all__ = ["Results", "true_movie"]
 
 
 @dataclass
@@ -39,3 +41,39 @@ class Results:
     def warnings(self) -> list[str]:
         """Everything that was found wrong on the way, in sentences."""
         return list(self.provenance.get("warnings", self.reconstructions.warnings))
+
+    def with_true_movies(self, aligned: AlignedSession) -> Self:
+        """Return the same results with the movies that were shown, for report, video and export.
+
+        Raises
+        ------
+        ResultsError
+            If `aligned` is not the session that was reconstructed.
+        """
+        return replace(self, true_movies=[true_movie(item, aligned) for item in self.reconstructions])
+
+
+def true_movie(item: Reconstruction, aligned: AlignedSession) -> np.ndarray:
+    """Give the frames that were shown while a reconstructed clip ran, ``(time, height, width)`` float32.
+
+    Raises
+    ------
+    ResultsError
+        If the aligned session does not have the trial, or not all of its frames.
+    """
+    trial = item.trials[0]
+    if trial not in aligned.trials.index:
+        raise ResultsError(
+            f"Clip {item.clip!r} was reconstructed from trial {trial}, which the aligned session does not have.",
+            action="Give the aligned session that was reconstructed.",
+        )
+    onset = float(aligned.trials.at[trial, "onset"])
+    first = round((item.onset - onset) * aligned.frame_rate)
+    video = np.asarray(aligned.trial(trial).video[max(first, 0) : first + len(item.video)], dtype=np.float32)
+    if first < 0 or video.shape != item.video.shape:
+        raise ResultsError(
+            f"Clip {item.clip!r} has {item.video.shape} frames and pixels from second {item.onset:.2f} on; of the true "
+            f"movie, {video.shape} are there.",
+            action="Give the aligned session that was reconstructed.",
+        )
+    return video

@@ -13,12 +13,13 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
-from nwbrecon.inversion import Reconstruction, Reconstructions
+from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout, provenance
+from nwbrecon.results.model import true_movie
 from nwbrecon.results.stored import as_stored
 from nwbrecon.session import Session
 
-__all__ = ["Prepared", "prepare", "true_movie"]
+__all__ = ["Prepared", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -102,32 +103,6 @@ def prepare(
     for key, value in extra.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
     return Prepared(stored, scores, true_movies, content, aligned, settings)
-
-
-def true_movie(item: Reconstruction, aligned: AlignedSession) -> np.ndarray:
-    """Give the frames that were shown while a reconstructed clip ran, ``(time, height, width)`` float32.
-
-    Raises
-    ------
-    ResultsError
-        If the aligned session does not have the trial, or not all of its frames.
-    """
-    trial = item.trials[0]
-    if trial not in aligned.trials.index:
-        raise ResultsError(
-            f"Clip {item.clip!r} was reconstructed from trial {trial}, which the aligned session does not have.",
-            action="Give the aligned session that was reconstructed.",
-        )
-    onset = float(aligned.trials.at[trial, "onset"])
-    first = round((item.onset - onset) * aligned.frame_rate)
-    video = np.asarray(aligned.trial(trial).video[max(first, 0) : first + len(item.video)], dtype=np.float32)
-    if first < 0 or video.shape != item.video.shape:
-        raise ResultsError(
-            f"Clip {item.clip!r} has {item.video.shape} frames and pixels from second {item.onset:.2f} on; of the true "
-            f"movie, {video.shape} are there.",
-            action="Give the aligned session that was reconstructed.",
-        )
-    return video
 
 
 def _in_time_order(reconstructions: Reconstructions) -> Reconstructions:

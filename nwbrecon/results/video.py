@@ -12,11 +12,9 @@ import numpy as np
 from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from nwbrecon.alignment import AlignedSession
 from nwbrecon.errors import ResultsError
 from nwbrecon.inversion import Reconstruction
 from nwbrecon.results.model import Results
-from nwbrecon.results.preparing import true_movie
 from nwbrecon.results.tables import method_label
 from nwbrecon.storage import atomic_path
 
@@ -40,7 +38,6 @@ def write_video(
     path: str | Path,
     results: Results,
     *,
-    aligned: AlignedSession | None = None,
     rows: Sequence[int] | None = None,
     height: int = 216,
     smooth: bool = False,
@@ -52,9 +49,7 @@ def write_video(
     path
         ``.mp4`` (H.264, plays in browsers), ``.mkv`` (FFV1, lossless) or ``.gif``.
     results
-        From `read_results`.
-    aligned
-        Gives the true movies where the results do not hold them.
+        From `read_results`; `Results.with_true_movies` adds the true movies where the file does not hold them.
     rows
         Which reconstructions; by default the first showing of each clip.
     height
@@ -79,7 +74,7 @@ def write_video(
     items = results.reconstructions
     if rows is None:
         rows = [row for row, item in enumerate(items) if item is items.of_clip(item.clip)[0]]
-    chosen = [(items[row], _true(results, row, aligned)) for row in rows]
+    chosen = [(items[row], results.true_movies[row] if results.true_movies is not None else None) for row in rows]
     if not chosen:
         raise ResultsError("There are no clips to show.", action="Choose at least one.")
     if any(item.std is None for item, _ in chosen):
@@ -159,12 +154,6 @@ def side_by_side(
         text = f"{item.clip}   {index / item.frame_rate:.2f} s"
         ImageDraw.Draw(canvas).text((_GAP, size[1] + 1.5 * _BAND), text, (154, 164, 175), font, anchor="lm")
         yield np.asarray(canvas)
-
-
-def _true(results: Results, row: int, aligned: AlignedSession | None) -> np.ndarray | None:
-    if aligned is not None:
-        return true_movie(results.reconstructions[row], aligned)
-    return results.true_movies[row] if results.true_movies is not None else None
 
 
 def _gray(movie: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
+import gzip
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,6 +13,7 @@ from pynwb import NWBHDF5IO
 from nwbrecon.config import ResultsSettings
 from nwbrecon.errors import ResultsError
 from nwbrecon.results import as_stored, read_results, write_results
+from nwbrecon.results.layout import SCHEMA_VERSION
 
 from .examples import aligned_session, evaluate, reconstruct
 
@@ -146,6 +149,35 @@ def test_a_fresh_process_reads_it_with_pynwb_alone(path, reconstructions):
     out = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True).stdout
     total = int(sum(item.video.sum(dtype=float) for item in reconstructions))
     assert out.strip() == f"(420, 18, 32) {reconstructions[-1].times[-1]} {total} 6 False"
+
+
+class TestPastVersions:
+    """Files written by each past version of the schema keep opening; what is in them is known."""
+
+    def test_version_1(self, tmp_path):
+        stored = gzip.decompress((Path(__file__).parents[1] / "data" / "results_v1.nwb.gz").read_bytes())
+        (tmp_path / "results.nwb").write_bytes(stored)
+        results = read_results(tmp_path / "results.nwb")
+        item = results.reconstructions[1]
+        assert (item.clip, item.trials, item.video.shape, item.snapshots.shape) == (
+            "clip 1",
+            (1,),
+            (31, 8, 12),
+            (3, 31, 8, 12),
+        )
+        assert (item.video.sum(), item.std.sum(), item.baselines["ridge"].sum()) == (424814, 60535.5, 405318)
+        assert results.true_movies[1].sum() == 429730
+        assert item.onset == pytest.approx(103.18925540936304, abs=1e-12)
+        assert results.reconstructions.mask.sum() == 47
+        assert len(item.history) == 12
+        np.testing.assert_allclose(
+            results.scores.trials["pixel_correlation"], [0.8981122, 0.6103611, 0.9355088, 0.6624710], atol=1e-7
+        )
+        assert results.provenance["command_line"] == "nwbrecon run recording.nwb"
+
+    def test_the_current_version_has_its_stored_file(self):
+        names = {path.name for path in (Path(__file__).parents[1] / "data").glob("results_v*.nwb.gz")}
+        assert names == {f"results_v{version}.nwb.gz" for version in range(1, SCHEMA_VERSION + 1)}
 
 
 class TestForeignFiles:

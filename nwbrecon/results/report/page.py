@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -13,11 +12,9 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nwbrecon.alignment import AlignedSession
 from nwbrecon.inversion import Reconstruction
 from nwbrecon.results import figures
 from nwbrecon.results.model import Results
-from nwbrecon.results.preparing import true_movie
 from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
 from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet, still
@@ -31,7 +28,6 @@ def write_report(
     path: str | Path,
     results: Results,
     *,
-    aligned: AlignedSession | None = None,
     training: pd.DataFrame | None = None,
     megabytes: float = 8.0,
 ) -> Path:
@@ -42,9 +38,8 @@ def write_report(
     path
         The file, ``report.html`` by convention.
     results
-        From `read_results`, so that the page shows what is stored.
-    aligned
-        Gives the true movies where the results file does not hold them.
+        From `read_results`, so that the page shows what is stored; `Results.with_true_movies` adds the true movies
+        where the file does not hold them.
     training
         History of the encoder's training, one row an epoch, for its curve.
     megabytes
@@ -59,11 +54,10 @@ def write_report(
     Raises
     ------
     ResultsError
-        If the file cannot be written, or `aligned` is not the session that was reconstructed.
+        If the file cannot be written.
     """
     path = Path(path)
-    true_movies = _true_movies(results, aligned)
-    clips = _player_clips(results, true_movies, megabytes)
+    clips = _player_clips(results, megabytes)
     environment = Environment(
         loader=PackageLoader("nwbrecon.results", "report"),
         autoescape=True,
@@ -79,15 +73,15 @@ def write_report(
         title=summary.title(results),
         source=summary.source(results),
         verdict=summary.verdict(results),
-        stills=_stills(results, true_movies),
+        stills=_stills(results),
         cards=summary.cards(results),
         showings=summary.showings(results),
         warnings=results.warnings,
         ingredients=summary.ingredients(results),
-        streams=[(key, label) for key, label in _streams(results, true_movies) if any(key in clip for clip in clips)],
+        streams=[(key, label) for key, label in _streams(results) if any(key in clip for clip in clips)],
         clips=clips,
         trials=summary.trials(results, {clip["row"] for clip in clips}),
-        pictures=_pictures(results, true_movies, training),
+        pictures=_pictures(results, training),
         settings=to_rows(results.provenance.get("settings", {})),
         # what concerns single clips is in the results file; here it would bury the rest
         provenance=to_rows(
@@ -99,32 +93,26 @@ def write_report(
     return path
 
 
-def _true_movies(results: Results, aligned: AlignedSession | None) -> list[np.ndarray] | None:
-    if aligned is not None:
-        return [true_movie(item, aligned) for item in results.reconstructions]
-    return results.true_movies
-
-
-def _streams(results: Results, true_movies: Sequence[np.ndarray] | None) -> list[tuple[str, str]]:
+def _streams(results: Results) -> list[tuple[str, str]]:
     baselines = dict.fromkeys(name for item in results.reconstructions for name in item.baselines)
     return [
-        *([("true", "True movie")] if true_movies is not None else []),
+        *([("true", "True movie")] if results.true_movies is not None else []),
         ("video", method_label(results.reconstructions.method).capitalize()),
         ("std", "Uncertainty: SD"),
         *((f"baseline {name}", method_label(name).capitalize()) for name in baselines),
     ]
 
 
-def _stills(results: Results, true_movies: Sequence[np.ndarray] | None) -> dict[str, Any]:
+def _stills(results: Results) -> dict[str, Any]:
     row = summary.median_row(results)
     item = results.reconstructions[row]
     frame, mask = len(item.video) // 2, results.reconstructions.mask
-    images = [("true", still(true_movies[row][frame], mask))] if true_movies is not None else []
+    images = [("true", still(results.true_movies[row][frame], mask))] if results.true_movies is not None else []
     images.append(("reconstructed", still(item.video[frame], mask)))
     return {"images": images, "caption": f"second {frame / item.frame_rate:.1f} of clip {item.clip}, of median score"}
 
 
-def _player_clips(results: Results, true_movies: Sequence[np.ndarray] | None, megabytes: float) -> list[dict[str, Any]]:
+def _player_clips(results: Results, megabytes: float) -> list[dict[str, Any]]:
     clips: list[dict[str, Any]] = []
     seen: set[str] = set()
     room = megabytes * 1e6
@@ -134,8 +122,8 @@ def _player_clips(results: Results, true_movies: Sequence[np.ndarray] | None, me
         if item.clip in seen:
             continue
         movies = {"video": sheet(item.video)}
-        if true_movies is not None:
-            movies["true"] = sheet(true_movies[row])
+        if results.true_movies is not None:
+            movies["true"] = sheet(results.true_movies[row])
         if item.std is not None:
             movies["std"] = sheet(item.std, top=top)
         movies |= {f"baseline {name}": sheet(movie) for name, movie in item.baselines.items()}
@@ -176,13 +164,11 @@ def _curves(results: Results, item: Reconstruction) -> list[dict[str, Any]]:
     return curves
 
 
-def _pictures(
-    results: Results, true_movies: Sequence[np.ndarray] | None, training: pd.DataFrame | None
-) -> dict[str, Picture]:
+def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Picture]:
     reconstructions, scores = results.reconstructions, results.scores
     row = summary.median_row(results)
     item = reconstructions[row]
-    true = true_movies[row] if true_movies is not None else None
+    true = results.true_movies[row] if results.true_movies is not None else None
     mask = reconstructions.mask
     shown = f"clip {item.clip}"
     main = reconstructions.method

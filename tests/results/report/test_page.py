@@ -293,15 +293,8 @@ def test_without_scores_or_truth_it_says_that_it_knows_no_quality(tmp_path, resu
     assert 'data-stream="true"' not in text
 
 
-def test_true_movies_come_from_the_aligned_session_too(tmp_path, results, aligned):
-    bare = replace(results, true_movies=None)
-    text = write_report(tmp_path / "report.html", bare, aligned=aligned).read_text(encoding="utf-8")
-    assert 'data-stream="true"' in text
-
-
-def test_a_failed_report_leaves_the_old_one(tmp_path, results, aligned):
+def test_a_failed_report_leaves_the_old_one(tmp_path, results):
     (tmp_path / "report.html").write_text("old")
-    wrong = replace(aligned, trials=aligned.trials.set_index(aligned.trials.index + 50))
-    with pytest.raises(ResultsError, match="does not have"):
-        write_report(tmp_path / "report.html", results, aligned=wrong)
+    with pytest.raises(ResultsError, match="needs epoch"):
+        write_report(tmp_path / "report.html", results, training=pd.DataFrame({"a": [1]}))
     assert (tmp_path / "report.html").read_text() == "old"
