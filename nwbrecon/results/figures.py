@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
-from nwbrecon.results.tables import by_clip, method_label, metric_label
+from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
 
 __all__ = [
     "DARK",
@@ -37,24 +37,27 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Style:
-    """Colors of a figure; backgrounds are transparent.
+    """Colors of a figure.
 
     Attributes
     ----------
-    ink, muted, grid
-        Of text, of what stands back, of lines behind the data.
+    page, ink, muted, grid
+        Of the background, of text, of what stands back, of lines behind the data.
     methods
         Of the reconstruction and then of each baseline; apart for the color-blind (Okabe & Ito).
     """
 
+    page: str
     ink: str
     muted: str
     grid: str
     methods: tuple[str, ...]
 
 
-LIGHT = Style("#1b1f24", "#626b75", "#d9dee3", ("#0067a5", "#c75300", "#00795c", "#8e4585"))
-DARK = Style("#e8ebee", "#9aa4af", "#3b434c", ("#5bb8f0", "#f2a13c", "#3fc79a", "#d394c8"))
+_NAMED_CLIPS = 16  # more names than these cannot be read below a figure
+
+LIGHT = Style("#ffffff", "#1b1f24", "#626b75", "#d9dee3", ("#0067a5", "#c75300", "#00795c", "#8e4585"))
+DARK = Style("#14181d", "#e8ebee", "#9aa4af", "#3b434c", ("#5bb8f0", "#f2a13c", "#3fc79a", "#d394c8"))
 
 
 def frames_figure(
@@ -102,7 +105,7 @@ def frames_figure(
     if item.std is not None:
         top = float(np.ceil(item.std.max()))
         rows.append((f"uncertainty\n(SD 0–{top:.0f})", item.std, {"cmap": "magma", "vmin": 0, "vmax": top}))
-    figure, axes = _image_grid(len(rows), len(chosen), item.video.shape[1:])
+    figure, axes = _image_grid(len(rows), len(chosen), item.video.shape[1:], style)
     for row, (label, movie, look) in enumerate(rows):
         axes[row, 0].set_ylabel(label, color=style.ink, fontsize=9, rotation=0, ha="right", va="center", labelpad=4)
         for column, frame in enumerate(chosen):
@@ -139,7 +142,11 @@ def way_figure(
     has_images = item.snapshots is not None and item.snapshot_iterations is not None and len(item.snapshots) > 0
     if not has_images and not len(item.history):
         raise ResultsError(f"Clip {item.clip!r} has neither snapshots nor a history.", action="Reconstruct it anew.")
-    figure = Figure(figsize=(9, (1.1 if has_images else 0) + (2.2 if len(item.history) else 0)), layout="constrained")
+    figure = Figure(
+        facecolor=style.page,
+        figsize=(9, (1.1 if has_images else 0) + (2.2 if len(item.history) else 0)),
+        layout="constrained",
+    )
     parts = figure.subfigures(2, 1, height_ratios=(1.0, 2.0)) if has_images and len(item.history) else [figure, figure]
     if has_images:
         assert item.snapshots is not None
@@ -179,21 +186,23 @@ def scores_figure(
     style
         `LIGHT` or `DARK`.
     """
-    methods = _methods(scores, main)
-    tables = {method: by_clip(scores, metric, method) for method in methods}
-    clips = list(tables[methods[0]].sort_values("mean", ascending=False).index)
-    figure = Figure(figsize=(max(4.6, 2.2 + 0.42 * len(clips)), 3.0), layout="constrained")
+    ranked = methods(scores, main)
+    tables = {method: by_clip(scores, metric, method) for method in ranked}
+    clips = list(tables[ranked[0]].sort_values("mean", ascending=False).index)
+    figure = Figure(
+        facecolor=style.page, figsize=(4.6 if len(clips) <= _NAMED_CLIPS else 7.0, 3.0), layout="constrained"
+    )
     axis = figure.subplots()
-    width = 0.5 / max(len(methods), 1)
-    for index, method in enumerate(methods):
+    width = 0.5 / max(len(ranked), 1)
+    for index, method in enumerate(ranked):
         table = tables[method].reindex(clips)
-        x = np.arange(len(clips)) + (index - (len(methods) - 1) / 2) * width
+        x = np.arange(len(clips)) + (index - (len(ranked) - 1) / 2) * width
         color = style.methods[index % len(style.methods)]
         axis.vlines(x, table["low"], table["high"], color=color, lw=1.6, alpha=0.55)
         axis.plot(x, table["mean"], "os^D"[index % 4], ms=5, color=color, label=method_label(method))
         row = _summary(scores, metric, method)
         if row is not None:
-            place = len(clips) + 0.6 + (index - (len(methods) - 1) / 2) * 2 * width
+            place = len(clips) + 0.6 + (index - (len(ranked) - 1) / 2) * 2 * width
             axis.errorbar(
                 place,
                 row["mean"],
@@ -205,13 +214,15 @@ def scores_figure(
                 capsize=4,
             )
     if metric == "pixel_correlation" and "chance" in scores.trials:
-        chance = by_clip(scores, "chance", methods[0]).reindex(clips)["mean"]
+        chance = by_clip(scores, "chance", ranked[0]).reindex(clips)["mean"]
         axis.plot(np.arange(len(clips)), chance, "_", ms=12, mew=1.6, color=style.muted, label="chance (other clips)")
         axis.plot([len(clips) + 0.6], [chance.mean()], "_", ms=18, mew=2, color=style.muted)
     axis.axvline(len(clips) - 0.15, color=style.grid, lw=1)
-    axis.set_xticks([*range(len(clips)), len(clips) + 0.6], [*map(_short, clips), "all clips"], rotation=35, ha="right")
+    named = len(clips) <= _NAMED_CLIPS
+    places, names = (list(range(len(clips))), list(map(_short, clips))) if named else ([], [])
+    axis.set_xticks([*places, len(clips) + 0.6], [*names, "all clips"], rotation=35, ha="right")
     axis.set_xlim(-0.6, len(clips) + 1.3)
-    _dress(axis, style, "", metric_label(metric))
+    _dress(axis, style, "" if named else f"{len(clips)} clips, best to worst", metric_label(metric))
     axis.axhline(0, color=style.grid, lw=1, zorder=0)
     _legend(axis, style, loc="outside upper left", ncols=3, figure=figure)
     return figure
@@ -219,9 +230,9 @@ def scores_figure(
 
 def lag_figure(scores: Scores, *, main: str | None = None, frame_rate: float = 30.0, style: Style = LIGHT) -> Figure:
     """Plot pixel correlation against the lag between reconstruction and true movie; its peak belongs at 0."""
-    figure = Figure(figsize=(4.6, 2.8), layout="constrained")
+    figure = Figure(facecolor=style.page, figsize=(4.6, 2.8), layout="constrained")
     axis = figure.subplots()
-    for index, method in enumerate(_methods(scores, main)):
+    for index, method in enumerate(methods(scores, main)):
         rows = scores.lags[scores.lags["method"] == method]
         if len(rows) == 0:
             continue
@@ -238,9 +249,9 @@ def lag_figure(scores: Scores, *, main: str | None = None, frame_rate: float = 3
 
 def frame_scores_figure(scores: Scores, trial: int, *, main: str | None = None, style: Style = LIGHT) -> Figure:
     """Plot the correlation of each frame of one reconstructed clip, by method; gaps where it is undefined."""
-    figure = Figure(figsize=(4.6, 2.8), layout="constrained")
+    figure = Figure(facecolor=style.page, figsize=(4.6, 2.8), layout="constrained")
     axis = figure.subplots()
-    for index, method in enumerate(_methods(scores, main)):
+    for index, method in enumerate(methods(scores, main)):
         rows = scores.frames[(scores.frames["trial"] == trial) & (scores.frames["method"] == method)]
         seconds = rows["time"] - rows["time"].min()
         color = style.methods[index % len(style.methods)]
@@ -254,7 +265,7 @@ def frame_scores_figure(scores: Scores, trial: int, *, main: str | None = None, 
 def mask_figure(reconstructions: Reconstructions, *, style: Style = LIGHT) -> Figure:
     """Show how well the cells cover each pixel, with the outline of the evaluation mask."""
     height, width = reconstructions.mask.shape
-    figure = Figure(figsize=(4.6, 4.0 * height / width + 0.5), layout="constrained")
+    figure = Figure(facecolor=style.page, figsize=(4.6, 4.0 * height / width + 0.5), layout="constrained")
     axis = figure.subplots()
     image = _image(axis, reconstructions.coverage, reconstructions.mask, style, cmap="viridis", vmin=0, vmax=1)
     bar = figure.colorbar(image, ax=axis, shrink=0.85)
@@ -291,7 +302,7 @@ def training_figure(history: pd.DataFrame, *, style: Style = LIGHT) -> Figure:
             f"The training history has the columns {', '.join(map(str, history.columns))}.",
             "It needs epoch and a loss or correlation.",
         )
-    figure = Figure(figsize=(4.6, 1.9 * len(panels) + 0.4), layout="constrained")
+    figure = Figure(facecolor=style.page, figsize=(4.6, 1.9 * len(panels) + 0.4), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
     members = history.groupby("member") if "member" in history else [(0, history)]
     for axis, (label, chosen) in zip(axes, panels, strict=True):
@@ -302,11 +313,6 @@ def training_figure(history: pd.DataFrame, *, style: Style = LIGHT) -> Figure:
         _dress(axis, style, "epoch" if axis is axes[-1] else "", label)
         _legend(axis, style)
     return figure
-
-
-def _methods(scores: Scores, main: str | None) -> list[str]:
-    methods = [str(method) for method in dict.fromkeys(scores.trials["method"])]
-    return sorted(methods, key=lambda method: method != main) if main is not None else methods
 
 
 def _summary(scores: Scores, metric: str, method: str) -> pd.Series | None:
@@ -322,10 +328,12 @@ def _same_shape(item: Reconstruction, true: np.ndarray) -> None:
         )
 
 
-def _image_grid(rows: int, columns: int, size: tuple[int, ...]) -> tuple[Figure, np.ndarray]:
+def _image_grid(rows: int, columns: int, size: tuple[int, ...], style: Style) -> tuple[Figure, np.ndarray]:
     width = 1.2
     figure = Figure(
-        figsize=(1.0 + columns * (width + 0.05), 0.25 + rows * (width * size[0] / size[1] + 0.06)), layout="constrained"
+        facecolor=style.page,
+        figsize=(1.0 + columns * (width + 0.05), 0.25 + rows * (width * size[0] / size[1] + 0.06)),
+        layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     return figure, figure.subplots(rows, columns, squeeze=False)
@@ -358,7 +366,6 @@ def _note(axis: Axes, text: str) -> None:
 
 def _dress(axis: Axes, style: Style, x: str, y: str) -> None:
     axis.patch.set_alpha(0)
-    axis.figure.patch.set_alpha(0)
     axis.set_xlabel(x, color=style.ink, fontsize=9)
     axis.set_ylabel(y, color=style.ink, fontsize=9)
     axis.tick_params(colors=style.ink, labelsize=8)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from nwbrecon.evaluation import Scores
 
-__all__ = ["by_clip", "method_label", "metric_label"]
+__all__ = ["by_clip", "by_frame", "method_label", "methods", "metric_label"]
 
 _METHODS = {"map": "reconstruction", "ridge": "ridge decoder", "bauer2026": "reconstruction (bauer2026)"}
 
@@ -22,6 +23,21 @@ def by_clip(scores: Scores, metric: str, method: str) -> pd.DataFrame:
     """
     rows = scores.trials[scores.trials["method"] == method]
     return rows.groupby("clip")[metric].agg(mean="mean", low="min", high="max")
+
+
+def by_frame(scores: Scores, trial: int, method: str, n_frames: int) -> np.ndarray:
+    """Correlation of each frame of a trial, ``(frame,)``; NaN where it is undefined or was not scored."""
+    table = scores.frames
+    rows = table[(table["trial"] == trial) & (table["method"] == method)]
+    values = np.full(n_frames, np.nan)
+    values[rows["frame"].to_numpy(dtype=int)] = rows["frame_correlation"]
+    return values
+
+
+def methods(scores: Scores, main: str | None = None) -> list[str]:
+    """Methods that were scored, the main one first."""
+    found = [str(method) for method in dict.fromkeys(scores.trials["method"])]
+    return sorted(found, key=lambda method: method != main) if main is not None else found
 
 
 def method_label(method: str) -> str:

@@ -64,6 +64,15 @@ def test_scores_stand_where_they_should(scores):
     np.testing.assert_allclose(ridge.get_ydata(), means[labels[:-1]])
 
 
+def test_many_clips_lose_their_names_but_not_their_dots(scores):
+    many = pd.concat(
+        [scores.trials.assign(clip=scores.trials["clip"] + f" {number}") for number in range(20)], ignore_index=True
+    )
+    axis = drawn(figures.scores_figure(replace(scores, trials=many), main="map")).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["all clips"]
+    assert len(next(line for line in axis.lines if line.get_label() == "reconstruction").get_xdata()) == 60
+
+
 def test_lag_marks_the_peak(scores):
     axis = drawn(figures.lag_figure(scores, main="map")).axes[0]
     peak = axis.lines[1]

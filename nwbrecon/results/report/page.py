@@ -18,7 +18,7 @@ from nwbrecon.results.model import Results
 from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
 from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet, still
-from nwbrecon.results.tables import method_label
+from nwbrecon.results.tables import by_frame, method_label, methods
 from nwbrecon.storage import atomic_path
 
 __all__ = ["write_report"]
@@ -151,16 +151,12 @@ def _player_clips(results: Results, megabytes: float) -> list[dict[str, Any]]:
 def _curves(results: Results, item: Reconstruction) -> list[dict[str, Any]]:
     if results.scores is None:
         return []
-    frames = results.scores.frames
-    rows = frames[frames["trial"] == item.trials[0]]
     curves = []
-    for method, values in rows.groupby("method", sort=False)["frame_correlation"]:
-        curves.append(
-            {
-                "label": method_label(str(method)),
-                "values": [None if np.isnan(value) else round(float(value), 3) for value in values],
-            }
-        )
+    for method in methods(results.scores, results.reconstructions.method):
+        values = by_frame(results.scores, item.trials[0], method, len(item.video))
+        if not np.isnan(values).all():
+            plain = [None if np.isnan(value) else round(float(value), 3) for value in values]
+            curves.append({"label": method_label(method), "values": plain})
     return curves
 
 
@@ -173,10 +169,7 @@ def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Pict
     shown = f"clip {item.clip}"
     main = reconstructions.method
     made: dict[str, Picture] = {}
-    frame_scores = None
-    if scores is not None:
-        rows = scores.frames.query("trial == @item.trials[0] and method == @main").sort_values("frame")
-        frame_scores = rows["frame_correlation"].to_numpy() if len(rows) == len(item.video) else None
+    frame_scores = by_frame(scores, item.trials[0], main, len(item.video)) if scores is not None else None
     made["frames"] = picture(
         partial(figures.frames_figure, item, true, mask=mask, frame_scores=frame_scores),
         f"Frames of {shown} at eight times: "

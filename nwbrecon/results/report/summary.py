@@ -10,7 +10,7 @@ import pandas as pd
 
 from nwbrecon.evaluation import Scores
 from nwbrecon.results.model import Results
-from nwbrecon.results.tables import by_clip, method_label, metric_label
+from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
 
 __all__ = [
     "Bar",
@@ -79,16 +79,16 @@ def verdict(results: Results) -> list[str]:
         return ["There was no true movie to compare with: nothing here says how faithful the reconstruction is."]
     sentences = []
     label = method_label(main)
-    for method in [name for name in dict.fromkeys(scores.trials["method"]) if name != main]:
+    for method in methods(scores, main)[1:]:
         for metric in ("pixel_correlation", "dynamic_correlation"):
             if metric not in scores.trials:
                 continue
-            own, other = by_clip(scores, metric, main)["mean"], by_clip(scores, metric, str(method))["mean"]
+            own, other = by_clip(scores, metric, main)["mean"], by_clip(scores, metric, method)["mean"]
             own, other = own.align(other, join="inner")
             better = int((own > other).sum())
             word = "beats" if 2 * better > len(own) else "does not beat" if 2 * better < len(own) else "ties with"
             sentences.append(
-                f"In {metric_label(metric)} the {label} {word} the {method_label(str(method))}: it is better on "
+                f"In {metric_label(metric)} the {label} {word} the {method_label(method)}: it is better on "
                 f"{better} of {len(own)} clips ({_number(own.mean())} against {_number(other.mean())})."
             )
     if "chance" in scores.trials:
@@ -108,7 +108,9 @@ def lag_sentence(results: Results) -> str:
     if results.scores is None:
         return ""
     lags, main = results.scores.lags, results.reconstructions.method
-    rows = lags[lags["method"] == main]
+    rows = lags[(lags["method"] == main) & lags["pixel_correlation"].notna()]
+    if not len(rows):
+        return "At which lag it matches best is not known."
     lag = int(rows.loc[rows["pixel_correlation"].idxmax(), "lag"])
     frames = f"{abs(lag)} frame{'' if abs(lag) == 1 else 's'}"
     if lag == 0:
@@ -122,10 +124,9 @@ def cards(results: Results) -> list[Card]:
     if scores is None:
         return []
     main = results.reconstructions.method
-    methods = sorted(dict.fromkeys(scores.trials["method"]), key=lambda method: method != main)
     made = []
     for metric, hint in _CARDS.items():
-        bars = [bar for kind, method in enumerate(methods) if (bar := _bar(scores, metric, str(method), kind))]
+        bars = [bar for kind, method in enumerate(methods(scores, main)) if (bar := _bar(scores, metric, method, kind))]
         if metric == "pixel_correlation" and "chance" in scores.trials:
             chance = float(by_clip(scores, "chance", main)["mean"].mean())
             bars.append(Bar("chance", _number(chance), "", -1, _percent(chance), 0, 0))
@@ -207,9 +208,8 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
         main = items.method
         table = results.scores.trials.set_index("trial")
         firsts = [item.trials[0] for item in items]
-        methods = sorted(dict.fromkeys(table["method"]), key=lambda method: method != main)
         for metric in (*_CARDS, "lag", "chance"):
-            for method in methods if metric in _CARDS else [main]:
+            for method in methods(results.scores, main) if metric in _CARDS else [main]:
                 if metric in table:
                     name = metric_label(metric).capitalize()
                     headings.append((name if method == main else f"{name}, {method_label(method)}", "number"))

@@ -293,6 +293,40 @@ def test_without_scores_or_truth_it_says_that_it_knows_no_quality(tmp_path, resu
     assert 'data-stream="true"' not in text
 
 
+def test_a_baseline_that_stands_in_is_called_by_its_name(tmp_path, results):
+    """What `run` gives when the encoder does not see: the ridge decoder's movie, without uncertainty or history."""
+    items = [
+        replace(
+            item,
+            video=item.baselines["ridge"],
+            baselines={},
+            std=None,
+            history=pd.DataFrame(),
+            snapshots=None,
+            snapshot_iterations=None,
+        )
+        for item in results.reconstructions
+    ]
+    scores = results.scores
+    only = {name: getattr(scores, name).query("method == 'ridge'") for name in ("trials", "frames", "lags", "summary")}
+    # frames that were not valid have no row at all
+    only["frames"] = only["frames"][only["frames"]["frame"] >= 5]
+    stand_in = replace(
+        results,
+        reconstructions=replace(results.reconstructions, items=items, method="ridge"),
+        scores=replace(scores, **only),
+    )
+    text = write_report(tmp_path / "report.html", stand_in).read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    (curve,) = data["clips"][0]["curves"]
+    assert curve["label"] == "ridge decoder"
+    assert curve["values"][:5] == [None] * 5
+    assert len(curve["values"]) == 70
+    assert "Ridge decoder" in text
+    assert 'id="way"' not in text
+    assert 'data-stream="std"' not in text
+
+
 def test_a_failed_report_leaves_the_old_one(tmp_path, results):
     (tmp_path / "report.html").write_text("old")
     with pytest.raises(ResultsError, match="needs epoch"):
