@@ -220,7 +220,7 @@ def scores_figure(
     axis.axvline(len(clips) - 0.15, color=style.grid, lw=1)
     named = len(clips) <= _NAMED_CLIPS
     places, names = (list(range(len(clips))), list(map(_short, clips))) if named else ([], [])
-    axis.set_xticks([*places, len(clips) + 0.6], [*names, "all clips"], rotation=35, ha="right")
+    axis.set_xticks([*places, len(clips) + 0.6], [*names, "all clips"], rotation=35, ha="right", parse_math=False)
     axis.set_xlim(-0.6, len(clips) + 1.3)
     _dress(axis, style, "" if named else f"{len(clips)} clips, best to worst", metric_label(metric))
     axis.axhline(0, color=style.grid, lw=1, zorder=0)

@@ -64,6 +64,12 @@ def test_scores_stand_where_they_should(scores):
     np.testing.assert_allclose(ridge.get_ydata(), means[labels[:-1]])
 
 
+def test_a_clip_may_have_any_name(scores):
+    odd = scores.trials.replace({"clip": {"clip 0": r"$\bad{ 5$"}})
+    axis = drawn(figures.scores_figure(replace(scores, trials=odd), main="map")).axes[0]
+    assert r"$\bad{ 5$" in [label.get_text() for label in axis.get_xticklabels()]
+
+
 def test_many_clips_lose_their_names_but_not_their_dots(scores):
     many = pd.concat(
         [scores.trials.assign(clip=scores.trials["clip"] + f" {number}") for number in range(20)], ignore_index=True

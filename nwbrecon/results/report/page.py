@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,7 @@ def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Pict
     made: dict[str, Picture] = {}
     frame_scores = by_frame(scores, item.trials[0], main, len(item.video)) if scores is not None else None
     made["frames"] = picture(
-        partial(figures.frames_figure, item, true, mask=mask, frame_scores=frame_scores),
+        figures.frames_figure(item, true, mask=mask, frame_scores=frame_scores),
         f"Frames of {shown} at eight times: "
         + ", ".join(
             [*(["true"] if true is not None else []), "reconstructed"]
@@ -186,7 +185,7 @@ def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Pict
     )
     if way is not None:
         made["way"] = picture(
-            partial(figures.way_figure, way, mask=mask),
+            figures.way_figure(way, mask=mask),
             f"The middle frame of clip {way.clip} from the blank screen to the final movie, and the objective's "
             "descent.",
         )
@@ -194,21 +193,21 @@ def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Pict
         for metric in ("pixel_correlation", "dynamic_correlation"):
             if metric in scores.trials:
                 made[metric] = picture(
-                    partial(figures.scores_figure, scores, metric, main=main),
+                    figures.scores_figure(scores, metric, main=main),
                     f"{metric.replace('_', ' ').capitalize()} of each method on each clip and over all clips; the same "
                     "figures are in the table of clips.",
                 )
         if len(scores.lags):
             made["lag"] = picture(
-                partial(figures.lag_figure, scores, main=main, frame_rate=item.frame_rate),
+                figures.lag_figure(scores, main=main, frame_rate=item.frame_rate),
                 f"Pixel correlation by lag. {summary.lag_sentence(results)}",
             )
     made["mask"] = picture(
-        partial(figures.mask_figure, reconstructions),
+        figures.mask_figure(reconstructions),
         f"Coverage of the screen by receptive fields, with the outline of the mask: {mask.mean():.0%} of the frame.",
     )
     if training is not None:
-        made["training"] = picture(partial(figures.training_figure, training), "Training curves of the encoder.")
+        made["training"] = picture(figures.training_figure(training), "Training curves of the encoder.")
     return made
 
 
