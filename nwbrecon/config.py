@@ -72,7 +72,8 @@ class ResponseSettings(Settings):
     baseline_percentile: Annotated[float, Field(ge=0, le=100)] = 10.0
     """Percentile of the window that is taken as baseline."""
     decay_seconds: Positive | None = None
-    """Decay time of the calcium indicator (s); ``None`` estimates it from the autocovariance."""
+    """Decay time of the calcium indicator (s); ``None`` takes what is usual for the indicator that the file names, or
+    estimates it from the autocovariance. Too long a time harms more than one that is too short."""
     threshold: bool = False
     """Leave out activity that the noise of a trace explains (soft threshold), at the price of weak responses."""
     plane_delays: dict[str, float] = Field(default_factory=dict)
@@ -134,6 +135,26 @@ class EncoderSettings(Settings):
 class TrainingSettings(Settings):
     """How an encoder is trained."""
 
+    members: Annotated[int, Field(ge=1)] = 1
+    """Number of encoders, which differ by their seed; their predictions are averaged."""
+    likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
+    """How responses scatter around their prediction; ``auto`` goes by the kind of signal."""
+    epochs: Annotated[int, Field(ge=0)] = 14
+    """Passes over the training clips, at most."""
+    patience: Annotated[int, Field(ge=0)] = 4
+    """Epochs without a better validation correlation after which training stops."""
+    window_seconds: Positive = 3.5
+    """Length of the stretches of video that are learned from (s)."""
+    batch_windows: Annotated[int, Field(ge=1)] = 4
+    """Stretches a gradient step."""
+    learning_rate: Positive = 3e-3
+    """Largest learning rate (AdamW)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    """Weight decay (AdamW)."""
+    gradient_norm: Positive = 1.0
+    """Gradients longer than this are shortened to it."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    """Share of the running mean of the weights that is kept at each step."""
     seed: int = 0
     """Seed of initial weights and data order."""
 

@@ -157,7 +157,8 @@ def align(
     store.delete_with(aligned)
     if latency.warning:
         aligned.warnings.append(latency.warning)
-    aligned.info["latency"] = {"seconds": latency.best, "clear": latency.clear}
+    # JSON knows no NaN
+    aligned.info["latency"] = {"seconds": latency.best if np.isfinite(latency.best) else None, "clear": latency.clear}
     return aligned
 
 

@@ -113,7 +113,7 @@ class AlignedSession:
     behavior_series
         The behavioral variables on their own clocks, by name, for frames before and after a trial; may be empty.
     info
-        How the alignment went, what JSON can hold: ``split`` (in words), ``latency`` (see
+        How the alignment went, what JSON can hold: ``split`` (in words), ``latency`` (``seconds`` and ``clear``, see
         `nwbrecon.alignment.latency.population_latency`).
     """
 

@@ -80,11 +80,6 @@ def align_group(
             "One row a time and one column an ROI were expected.",
         )
     warnings = []
-    infinite = np.isinf(values)
-    if infinite.any():
-        values = np.where(infinite, np.float32(np.nan), values)
-        warnings.append(f"{infinite.sum()} infinite samples in {group.name} were taken as missing.")
-
     inside = np.zeros(len(times), dtype=bool)
     shared = overlaps(times[:-1], times[1:], *training)
     inside[1:] = np.asarray(shared.sum(axis=1)) >= COVERED * np.diff(times)

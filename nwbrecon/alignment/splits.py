@@ -142,6 +142,13 @@ def choose_split(
             if share < MIN_TRAINING_SHARE:
                 split.warnings.append(f"Only {share:.0%} of the unique movie ({left:.0f} s) is left for training.")
             return split
+    if len(clips) == 1:
+        raise AlignmentError(
+            f"There is only one clip, {clips.index[0]}, of {clips['seconds'].iloc[0]:.0f} s, and without it nothing "
+            "would be left to train on.",
+            "At least two clips are needed, or one long enough to be cut into scenes.",
+            "Give a recording with more movies, or set scene_seconds lower.",
+        )
     raise AlignmentError(
         f"The {len(clips)} clips ({clips['seconds'].sum():.0f} s of unique movie) are all of nearly the same content, "
         "so that holding some out for testing would leave nothing different to train on.",

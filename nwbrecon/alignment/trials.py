@@ -88,9 +88,10 @@ def make_trials(
 ) -> pd.DataFrame:
     """One row a trial, in time order, ``split`` as the file states it.
 
-    A trial is a presentation. Where there are fewer than six clips and the file states no split, movies half as long
-    again as ``scene_seconds`` are cut into scenes, each a clip of its own, at the same frames in every showing, so that
-    whole contiguous scenes can be held out.
+    A trial is a presentation. Where there are fewer than six clips and the file states no split, movies of
+    1.5 ``scene_seconds`` and longer are cut into scenes, each a clip of its own, at the same frames in every showing,
+    so that whole contiguous scenes can be held out. Scenes are shorter than ``scene_seconds`` where there would be
+    fewer than six otherwise.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def _scene_cuts(
     cuts = {}
     for clip, clock in whole.items():
         n_scenes = min(int(lengths[clip] / seconds + 0.5), int(lengths[clip] / settings.min_clip_seconds))
-        if n_scenes > 1:
+        if n_scenes > 1 and lengths[clip] >= 1.5 * settings.scene_seconds:
             cuts[str(clip)] = np.linspace(0, len(clock.onsets), n_scenes + 1).round().astype(int)
     return cuts
 

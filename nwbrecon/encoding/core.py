@@ -60,8 +60,8 @@ class QuadratureCore(nn.Module):
         # softplus of this is the strength of the division by local contrast
         self.normalization = nn.Parameter(torch.tensor(0.0))
 
-    def forward(self, video: Tensor) -> Tensor:
-        """Feature maps of a video.
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps of a video, and how local contrast suppresses them.
 
         Parameters
         ----------
@@ -71,24 +71,24 @@ class QuadratureCore(nn.Module):
 
         Returns
         -------
-        torch.Tensor
-            ``(batch, time, channel, rows, columns)`` with ``ceil(size / stride)`` rows and columns.
+        features : torch.Tensor
+            ``(batch, time, channel, rows, columns)`` with ``ceil(size / stride)`` rows and columns; channels ``k`` and
+            ``k + channels / 2`` are a pair.
+        suppression : torch.Tensor
+            ``(batch, time, rows, columns)`` factor, 1 where there is no contrast.
         """
         batch, _, time, height, width = video.shape
-        past = self._past(time)
         # (batch, time, pixel, kernel) in memory: what a convolution with channels last wants
-        filtered = torch.einsum("bup,ktu->btpk", video.reshape(batch, time, height * width), past)
+        filtered = torch.einsum("bup,ktu->btpk", video.reshape(batch, time, height * width), self._past(time))
         maps = filtered.reshape(batch * time, height, width, -1).permute(0, 3, 1, 2)
         features = functional.conv2d(maps, self.spatial, stride=self.stride, padding=self.spatial.shape[-1] // 2)
-        contrast = functional.avg_pool2d(
-            maps.square().mean(dim=1, keepdim=True),
-            kernel_size=15,
-            stride=self.stride,
-            padding=7,
-            count_include_pad=False,
-        )
-        features = features / torch.sqrt(1 + functional.softplus(self.normalization) * contrast)
-        return features.reshape(batch, time, *features.shape[1:])
+        power = filtered.square().mean(dim=3).view(batch * time, 1, height, width)
+        power = functional.avg_pool2d(power, self.stride, ceil_mode=True)
+        reach = round(7 / self.stride)
+        power = functional.avg_pool2d(power, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+        suppression = torch.rsqrt(1 + functional.softplus(self.normalization) * power)
+        rows, columns = features.shape[2:]
+        return features.view(batch, time, -1, rows, columns), suppression.view(batch, time, rows, columns)
 
     def _past(self, time: int) -> Tensor:
         """Temporal kernels as ``(kernel, time, time)`` matrices: one matrix product beats thin convolutions."""
@@ -100,7 +100,7 @@ class QuadratureCore(nn.Module):
     @torch.no_grad()
     def rescale(self, video: Tensor) -> None:
         """Scale the filters so that every feature of ``video`` has unit standard deviation."""
-        deviation = self(video).std(dim=(0, 1, 3, 4))
+        deviation = self(video)[0].std(dim=(0, 1, 3, 4))
         self.spatial.div_(deviation.clamp_min(1e-6)[:, None, None, None])
 
 
@@ -141,8 +141,8 @@ def _quadrature_filters(
         drift = (0, 1, -1)[int(uniform(0, 3))]
         even, odd = in_space
         now, before = (part[:, None, None] for part in in_time)
-        filters[2 * pair] = now * even - drift * before * odd
-        filters[2 * pair + 1] = now * odd + drift * before * even
+        filters[pair] = now * even - drift * before * odd
+        filters[pair + channels // 2] = now * odd + drift * before * even
     return filters
 
 

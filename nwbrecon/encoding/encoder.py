@@ -106,8 +106,8 @@ class VideoEncoder(nn.Module):
         self.behavior_mean.copy_(torch.as_tensor(behavior_mean))
         self.behavior_std.copy_(torch.as_tensor(behavior_std).clamp_min(1e-6))
 
-    def features(self, video: Tensor, behavior: Tensor) -> Tensor:
-        """Feature maps ``(batch, time, channel, rows, columns)`` of the picture on the retina."""
+    def features(self, video: Tensor, behavior: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps of the picture on the retina and their suppression; see `QuadratureCore`."""
         video = (video - self.video_mean) / self.video_std
         if self.shifter is not None:
             video = self.shifter(video, self._standardized(behavior))
@@ -115,7 +115,7 @@ class VideoEncoder(nn.Module):
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Rates ``(batch, roi, time)``; see `Encoder.predict_rates`."""
-        rates = functional.softplus(self.readout(self.features(video, behavior)))
+        rates = functional.softplus(self.readout(*self.features(video, behavior)))
         return rates if self.gain is None else rates * self.gain(self._standardized(behavior))
 
     forward = predict_rates

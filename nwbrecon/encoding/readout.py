@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PointReadout", "sample_bilinear"]
+__all__ = ["PointReadout", "pair_energy"]
+
+# keeps the energy smooth where both filters of a pair are silent
+_ENERGY_FLOOR = 0.1
 
 
 class PointReadout(nn.Module):
@@ -21,7 +25,7 @@ class PointReadout(nn.Module):
     n_rois
         Number of ROIs.
     channels
-        Number of feature maps; neighbors ``2 k`` and ``2 k + 1`` are a pair.
+        Number of feature maps; ``k`` and ``k + channels / 2`` are a pair.
     map_size
         Rows and columns of the feature maps.
     """
@@ -29,10 +33,9 @@ class PointReadout(nn.Module):
     def __init__(self, n_rois: int, channels: int, map_size: tuple[int, int]) -> None:
         super().__init__()
         self.map_size = map_size
-        rows, columns = map_size
-        # positions in units of features, from the center of the map
+        # in units of features, from the center of the map
         self.position = nn.Parameter(torch.zeros(n_rois, 2))
-        self.log_spread = nn.Parameter(torch.full((n_rois,), math.log(0.02 * (rows + columns) / 2)))
+        self.log_spread = nn.Parameter(torch.full((n_rois,), math.log(0.02 * sum(map_size) / 2)))
         self.linear = nn.Parameter(torch.zeros(n_rois, channels))
         self.energy = nn.Parameter(torch.zeros(n_rois, channels // 2))
         self.bias = nn.Parameter(torch.zeros(n_rois))
@@ -42,73 +45,92 @@ class PointReadout(nn.Module):
         """Number of ROIs."""
         return self.bias.shape[0]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Drive of each ROI: features ``(batch, time, channel, rows, columns)`` to ``(batch, roi, time)``."""
+    def forward(self, features: Tensor, suppression: Tensor) -> Tensor:
+        """Drive of each ROI.
+
+        Parameters
+        ----------
+        features
+            ``(batch, time, channel, rows, columns)``.
+        suppression
+            ``(batch, time, rows, columns)`` factor on what is read at each place.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(batch, roi, time)``.
+        """
         batch, time, channels, rows, columns = features.shape
-        position = self.position
+        position: Tensor = self.position
         if self.training:
             position = position + torch.randn_like(position) * self.log_spread.exp()[:, None]
-        flat = features.permute(3, 4, 0, 1, 2).reshape(rows * columns, batch * time * channels)
-        local = sample_bilinear(flat, position, self.map_size).view(-1, batch, time, channels)
-        energy = pair_energy(local)
-        drive = torch.einsum("nbtc,nc->bnt", local, self.linear) + torch.einsum("nbtc,nc->bnt", energy, self.energy)
-        return drive + self.bias[:, None]
+        corners, weights = _corners(position, self.map_size)
+        # whole places next to one another in memory, so that reading one is a copy of a row
+        places = features.permute(3, 4, 0, 1, 2).reshape(rows * columns, batch * time, channels)
+        drive = _LocalDrive.apply(places, corners, weights, self.linear, self.energy)  # type: ignore[no-untyped-call]
+        factor = suppression.permute(2, 3, 0, 1).reshape(rows * columns, batch * time)
+        factor = (factor[corners] * weights[:, :, None]).sum(dim=1)
+        return (drive * factor + self.bias[:, None]).view(-1, batch, time).transpose(0, 1)
 
 
 def pair_energy(features: Tensor) -> Tensor:
-    """Energy of each quadrature pair along the last axis, ``(..., channel) -> (..., channel / 2)``; smooth at zero."""
-    return torch.sqrt(features[..., 0::2] ** 2 + features[..., 1::2] ** 2 + 0.1)
+    """Energy of each quadrature pair along the last axis: ``(..., channel)`` to ``(..., channel / 2)``."""
+    even, odd = features.chunk(2, dim=-1)
+    return torch.sqrt(even * even + odd * odd + _ENERGY_FLOOR)
 
 
-def sample_bilinear(maps: Tensor, position: Tensor, map_size: tuple[int, int]) -> Tensor:
-    """Read maps between their grid points.
-
-    Parameters
-    ----------
-    maps
-        ``(rows * columns, value)``.
-    position
-        ``(point, 2)`` row and column from the center of the map, in grid points; held inside the map.
-    map_size
-        Rows and columns.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(point, value)``.
-    """
+def _corners(position: Tensor, map_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Grid points around each position and their weights in bilinear interpolation, ``(roi, 4)`` both."""
     rows, columns = map_size
     row = (position[:, 0] + (rows - 1) / 2).clamp(0, rows - 1.001)
     column = (position[:, 1] + (columns - 1) / 2).clamp(0, columns - 1.001)
     top, left = row.detach().floor(), column.detach().floor()
     down, right = row - top, column - left
     corner = (top * columns + left).long()
-    corners = torch.stack([corner, corner + 1, corner + columns, corner + columns + 1], dim=1)
-    weights = torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], dim=1)
-    return _WeightedRows.apply(maps, corners, weights)
+    return (
+        torch.stack([corner, corner + 1, corner + columns, corner + columns + 1], dim=1),
+        torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], dim=1),
+    )
 
 
-class _WeightedRows(torch.autograd.Function):
-    """Sum of a few weighted rows of a matrix; whole rows at a time, which plain indexing in autograd does not manage."""
+class _LocalDrive(torch.autograd.Function):
+    """Weighted features and energies at each ROI's position.
 
-    @staticmethod
-    def forward(context, matrix, rows, weights):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN205
-        context.save_for_backward(matrix, rows, weights)
-        total = matrix[rows[:, 0]] * weights[:, :1]
-        for corner in range(1, rows.shape[1]):
-            total.addcmul_(matrix[rows[:, corner]], weights[:, corner : corner + 1])
-        return total
+    Written out since the local features, ``(roi, time, channel)``, are the largest array of the encoder: plain autograd
+    would pass over it some twenty times.
+    """
 
     @staticmethod
-    def backward(context, gradient):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN205
-        matrix, rows, weights = context.saved_tensors
-        matrix_gradient = weights_gradient = None
-        if context.needs_input_grad[0]:
-            matrix_gradient = torch.zeros_like(matrix)
-            for corner in range(rows.shape[1]):
-                matrix_gradient.index_add_(0, rows[:, corner], gradient * weights[:, corner : corner + 1])
-        if context.needs_input_grad[2]:
-            weights_gradient = torch.stack(
-                [(gradient * matrix[rows[:, corner]]).sum(dim=1) for corner in range(rows.shape[1])], dim=1
-            )
-        return matrix_gradient, None, weights_gradient
+    def forward(
+        context: Any, places: Tensor, corners: Tensor, weights: Tensor, linear: Tensor, energy: Tensor
+    ) -> Tensor:
+        local = places[corners[:, 0]].mul_(weights[:, 0, None, None])
+        for corner in range(1, 4):
+            local.addcmul_(places[corners[:, corner]], weights[:, corner, None, None])
+        strength = pair_energy(local)
+        context.save_for_backward(places, corners, weights, linear, energy, local, strength)
+        return torch.baddbmm(strength @ energy[:, :, None], local, linear[:, :, None])[:, :, 0]
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        places, corners, weights, linear, energy, local, strength = context.saved_tensors
+        (gradient,) = gradients
+        of_linear = (gradient[:, None] @ local)[:, 0] if context.needs_input_grad[3] else None
+        of_energy = (gradient[:, None] @ strength)[:, 0] if context.needs_input_grad[4] else None
+        of_places = of_weights = None
+        if context.needs_input_grad[0] or context.needs_input_grad[2]:
+            # d energy / d feature = feature / energy
+            share = (gradient[:, :, None] * energy[:, None]).div_(strength)
+            of_local = gradient[:, :, None] * linear[:, None]
+            half = share.shape[2]
+            of_local[..., :half].addcmul_(share, local[..., :half])
+            of_local[..., half:].addcmul_(share, local[..., half:])
+            if context.needs_input_grad[0]:
+                of_places = torch.zeros_like(places)
+                for corner in range(4):
+                    of_places.index_add_(0, corners[:, corner], of_local * weights[:, corner, None, None])
+            if context.needs_input_grad[2]:
+                of_weights = torch.stack(
+                    [(of_local * places[corners[:, corner]]).sum(dim=(1, 2)) for corner in range(4)], dim=1
+                )
+        return of_places, None, of_weights, of_linear, of_energy

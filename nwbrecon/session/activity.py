@@ -8,14 +8,15 @@ import numpy as np
 
 from nwbrecon.config import ResponseSettings
 from nwbrecon.progress import progress
-from nwbrecon.session.deconvolution import baseline_offset, deconvolve, estimate_decay, noise_level
+from nwbrecon.session.deconvolution import baseline_offset, deconvolve, estimate_decay, noise_level, usual_decay
 from nwbrecon.session.fluorescence import is_baseline_subtracted, relative_to_baseline, running_baseline
 from nwbrecon.session.model import ResponseGroup, SignalKind
 
 __all__ = ["Activity", "activity"]
 
 ROIS_AT_ONCE = 64
-SAMPLES_AT_ONCE = 4096
+BYTES_AT_ONCE = 128 * 2**20
+"""Read so much at a time: few enough pieces that a chunk of the file is seldom read twice."""
 ROIS_FOR_DECAY = 256
 PROBE_SAMPLES = 4096
 
@@ -84,12 +85,17 @@ def activity(group: ResponseGroup, settings: ResponseSettings | None = None) -> 
 
 
 def _read(group: ResponseGroup) -> np.ndarray:
-    n_samples, n_rois = group.signal.shape
-    values = np.empty((n_samples, n_rois), dtype=np.float32)
-    for start in progress(range(0, n_samples, SAMPLES_AT_ONCE), label=f"reading {group.name}", unit="block"):
-        values[start : start + SAMPLES_AT_ONCE] = group.signal.read(start, min(start + SAMPLES_AT_ONCE, n_samples))
+    values = np.empty(group.signal.shape, dtype=np.float32)
+    for piece in progress(_pieces(values), label=f"reading {group.name}", unit="piece"):
+        values[piece] = group.signal.read(piece.start, piece.stop)
     values[~np.isfinite(values)] = np.nan
     return values
+
+
+def _pieces(values: np.ndarray) -> list[slice]:
+    n_samples, n_rois = values.shape
+    step = max(1, BYTES_AT_ONCE // (4 * max(1, n_rois)))
+    return [slice(start, min(start + step, n_samples)) for start in range(0, n_samples, step)]
 
 
 def _to_dff(values: np.ndarray, group: ResponseGroup, settings: ResponseSettings) -> list[str]:
@@ -101,9 +107,8 @@ def _to_dff(values: np.ndarray, group: ResponseGroup, settings: ResponseSettings
     brightness = np.nan_to_num(_medians(probe))
     factor = settings.neuropil_factor
     if group.kind is SignalKind.RAW and group.neuropil is not None and factor > 0:
-        for start in range(0, len(values), SAMPLES_AT_ONCE):
-            stop = min(start + SAMPLES_AT_ONCE, len(values))
-            values[start:stop] -= np.float32(factor) * group.neuropil.read(start, stop)
+        for piece in _pieces(values):
+            values[piece] -= np.float32(factor) * group.neuropil.read(piece.start, piece.stop)
         steps.append(f"less {factor:g} times {group.neuropil.path}")
     window = round(settings.baseline_seconds * group.sampling_rate)
     for block in _blocks(values, f"dF/F of {group.name}"):
@@ -127,6 +132,8 @@ def _deconvolve(values: np.ndarray, group: ResponseGroup, settings: ResponseSett
     """Deconvolve in place; gives the step in words."""
     interval = 1 / group.sampling_rate
     decay, source = settings.decay_seconds, "given"
+    if decay is None:
+        decay, source = usual_decay(group.indicator), f"usual for {group.indicator}"
     if decay is None:
         chosen = np.unique(np.linspace(0, values.shape[1] - 1, ROIS_FOR_DECAY).astype(int))
         decay, source = estimate_decay(values[:, chosen].T, interval), "estimated from the autocovariance"

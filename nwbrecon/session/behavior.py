@@ -175,6 +175,7 @@ def _gaze(series: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
     def score(item: Item) -> int:
         points = 2 * bool(_GAZE.search(item.name)) + 2 * ("SpatialSeries" in item.types)
         points += any(_GAZE.search(parent) for parent in item.parents[1:]) + ("deg" in str(item.content.unit).lower())
+        points += bool(re.search("pupil|gaze|position", item.name, re.IGNORECASE))
         return points - 9 * bool(_NOT_GAZE.search(item.name))
 
     for item in sorted(series, key=score, reverse=True):

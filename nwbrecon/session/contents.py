@@ -77,7 +77,7 @@ def _descend(place: str, content: Any) -> Iterator[Item]:
     item = Item(f"{place}/{content.name}", content)
     if not item.types & {"ProcessingModule"}:
         yield item
-    if item.types & {"DynamicTable", "TimeSeries", "Images"} and "EllipseEyeTracking" not in item.types:
+    if item.types & {"DynamicTable", "TimeSeries", "Images"}:
         return
     for child in content.children:
         yield from _descend(item.path, child)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 
-__all__ = ["baseline_offset", "deconvolve", "estimate_decay", "noise_level"]
+__all__ = ["baseline_offset", "deconvolve", "estimate_decay", "noise_level", "usual_decay"]
 
 LONGEST_REACH = 300.0
 """Decay times on either side of a segment's middle; ``exp(2 * 300)`` is still a float64."""
@@ -14,6 +17,26 @@ DECAY_RANGE = (0.05, 5.0)
 """No calcium indicator decays faster or slower (s)."""
 DECAY_LAGS = 1.0
 """The autocovariance is fitted up to this lag (s)."""
+SLOW = 10.0
+"""What changes over longer than this (s) is arousal, drift and the movie's own pace rather than the indicator."""
+
+
+_USUAL_DECAYS = {"6s": 1.0, "7s": 1.0, "6m": 0.7, "6": 0.7, "6f": 0.4, "7f": 0.4}
+
+
+def usual_decay(indicator: str) -> float | None:
+    """Look up the decay time (s) that is customary for a calcium indicator; ``None`` for one that is not known.
+
+    A single spike's transient falls to a half in 0.55 s with GCaMP6s and in 0.14 s with GCaMP6f (Chen et al. 2013,
+    Nature 499:295); that of several spikes takes longer.
+
+    Examples
+    --------
+    >>> usual_decay("GCaMP6s"), usual_decay("GCaMP6"), usual_decay("OGB-1")
+    (1.0, 0.7, None)
+    """
+    match = re.search(r"gcamp[\s-]?(\d[a-z]?)", indicator.lower())
+    return None if match is None else _USUAL_DECAYS.get(match.group(1))
 
 
 def deconvolve(traces: np.ndarray, timestamps: np.ndarray, decay: float, noise: np.ndarray | None = None) -> np.ndarray:
@@ -187,8 +210,10 @@ def estimate_decay(traces: np.ndarray, interval: float) -> float | None:
     """Decay time (s) of the indicator, from how the traces' autocovariance falls.
 
     Noise adds to the autocovariance at lag 0 only; at the others it falls by one factor from lag to lag, which is
-    fitted by least squares for each trace (Pnevmatikakis et al. 2016). The indicator is the same for all ROIs: their
-    median, weighted by how far each stands out of its noise, is taken.
+    fitted by least squares for each trace (Pnevmatikakis et al. 2016). Activity that is itself slow looks like a slow
+    indicator; the running mean over 10 s is therefore taken away first, which makes the estimate a little short. That
+    is the harmless side: too long a decay takes what follows a response for the response's own tail. The indicator is
+    the same for all ROIs: their median, weighted by how far each stands out of its noise, is taken.
 
     Parameters
     ----------
@@ -203,6 +228,7 @@ def estimate_decay(traces: np.ndarray, interval: float) -> float | None:
         ``None`` where no trace has a covariance that falls.
     """
     centered = _centered(traces)
+    centered -= uniform_filter1d(centered, max(2, round(SLOW / interval)), axis=1)
     n_lags = int(np.clip(round(DECAY_LAGS / interval), 2, centered.shape[1] // 3))
     covariance = np.stack(
         [np.mean(centered[:, lag:] * centered[:, : centered.shape[1] - lag], axis=1) for lag in range(n_lags + 1)],

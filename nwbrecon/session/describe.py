@@ -49,7 +49,8 @@ def describe(session: Session) -> str:
         stimulus.append(
             (
                 store.name,
-                f"{len(rows)} of {rows['clip'].nunique()}",
+                str(len(rows)),
+                str(rows["clip"].nunique()),
                 f"{1 / median_interval(first):.4g}" if len(first) > 1 else "",
                 _span(rows["onset"].iloc[0], rows["offset"].iloc[-1]),
                 f"{', '.join(sorted(set(rows['kind'])))}, {store.height} x {store.width}",
@@ -58,13 +59,21 @@ def describe(session: Session) -> str:
     lines = [
         head,
         *_table([("plane", "ROIs", "Hz", "seconds", "signal"), *planes]),
-        *_table([("stimulus", "shown of clips", "Hz", "seconds", "kind, pixels"), *stimulus]),
+        *_table([("stimulus", "shown", "clips", "Hz", "seconds", "kind, pixels"), *_shortened(stimulus)]),
     ]
     if behavior:
         lines += _table([("behavior", "unit", "Hz", "seconds", ""), *behavior])
     if session.warnings:
         lines.append(f"{len(session.warnings)} warning{'s'[: len(session.warnings) > 1]}, in .warnings")
     return "\n".join(lines)
+
+
+def _shortened(rows: Sequence[tuple[str, ...]], most: int = 8) -> list[tuple[str, ...]]:
+    """Leave out the middle of a long list."""
+    if len(rows) <= most:
+        return list(rows)
+    left_out = (f"... {len(rows) - most + 1} more ...", *[""] * (len(rows[0]) - 1))
+    return [*rows[: most // 2], left_out, *rows[len(rows) - most + most // 2 + 1 :]]
 
 
 def _span(start: float, stop: float) -> str:

@@ -76,24 +76,26 @@ def divide(timeline: Timeline, tables: Sequence[IntervalTable], warn: Callable[[
     jumps: an interval over ten showings in a row is ten presentations.
     """
     pieces = runs(timeline)
-    ranked = sorted(((score, table) for table in tables if (score := _evidence(table)) > 0), key=lambda pair: -pair[0])
+    ranked = sorted(tables, key=_evidence, reverse=True)
     taken = np.zeros(len(timeline), dtype=bool)
     divided: list[Presentation] = []
-    for _, table in ranked:
-        rows = _fitting_rows(timeline, table, taken)
+    for table in ranked:
+        rows = _fitting_rows(timeline, table, pieces, taken) if _evidence(table) > 0 else []
         if not rows:
             continue
         notes = row_notes(table)
-        for row, first, last in rows:
+        for row, first, last, filled in rows:
             taken[first:last] = True
             note = notes.loc[row].to_dict()
             inside = [piece for piece in pieces if piece.first < last and piece.last > first]
-            whole = not timeline.indexed or len(inside) == 1
-            spans = [(first, last)] if whole else [(max(p.first, first), min(p.last, last)) for p in inside]
-            for start, stop in spans:
-                piece = Presentation(timeline, start, stop, **note)
-                piece.trusted &= whole
-                divided.append(piece)
+            if len(inside) == 1 or (filled and not timeline.indexed):
+                divided.append(Presentation(timeline, first, last, **note))
+            else:
+                # the row says of several showings together what may not hold for each
+                note |= {"label": "", "trusted": False}
+                divided += [
+                    Presentation(timeline, max(piece.first, first), min(piece.last, last), **note) for piece in inside
+                ]
     if not divided:
         return pieces
     if timeline.indexed:
@@ -114,20 +116,28 @@ def _evidence(table: IntervalTable) -> float:
     return score - 2.0 * bool(_OTHER_TABLE.search(table.name))
 
 
-def _fitting_rows(timeline: Timeline, table: IntervalTable, taken: np.ndarray) -> list[tuple[int, int, int]]:
-    """``(row, first, last)`` for the intervals that are filled with frames not taken yet."""
+def _fitting_rows(
+    timeline: Timeline, table: IntervalTable, pieces: Sequence[Presentation], taken: np.ndarray
+) -> list[tuple[int, int, int, bool]]:
+    """``(row, first, last, filled)`` for the intervals that hold frames not taken yet.
+
+    Such an interval is filled with frames; or, if it is longer than what was shown in it, it holds whole runs.
+    """
     tolerance = (median_interval(timeline.onsets) if len(timeline) > 1 else 0.1) / 2
     starts, stops = (table.rows[name].to_numpy(dtype=float) for name in ("start_time", "stop_time"))
-    firsts = np.searchsorted(timeline.onsets, starts - tolerance)
-    lasts = np.searchsorted(timeline.onsets, stops - tolerance)
+    firsts = np.searchsorted(timeline.onsets, starts - tolerance).tolist()
+    lasts = np.searchsorted(timeline.onsets, stops - tolerance).tolist()
     shown = np.concatenate([[0.0], np.cumsum(timeline.ends - timeline.onsets)])
+    run_edges = {piece.first for piece in pieces} | {len(timeline)}
+    still = timeline.kind == "image"
     rows, busy = [], taken.copy()
     for row, (first, last) in enumerate(zip(firsts, lasts, strict=True)):
-        filled = shown[last] - shown[first] >= COVERED * (stops[row] - starts[row])
-        # a row a frame is a list of flips, not of presentations
-        if last - first >= 2 and filled and not busy[first:last].any():
+        filled = bool(shown[last] - shown[first] >= COVERED * (stops[row] - starts[row]))
+        whole = first in run_edges and last in run_edges
+        # a row a frame of a movie is a list of flips, not of presentations
+        if last - first >= (1 if still else 2) and (filled or whole) and not busy[first:last].any():
             busy[first:last] = True
-            rows.append((int(table.rows.index[row]), int(first), int(last)))
+            rows.append((int(table.rows.index[row]), first, last, filled))
     return rows
 
 

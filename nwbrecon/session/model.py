@@ -92,6 +92,8 @@ class ResponseGroup:
         Seconds to add to `timestamps`: the plane's scan started that much later than its clock says.
     neuropil
         The neuropil signal of the same ROIs, where the file has one.
+    indicator
+        Name of the calcium indicator, where the file has it.
     alternatives
         Other signals of the same ROIs, by path.
     """
@@ -102,6 +104,7 @@ class ResponseGroup:
     rois: pd.DataFrame
     delay: float = 0.0
     neuropil: Signal | None = None
+    indicator: str = ""
     alternatives: dict[str, Signal] = field(default_factory=dict)
 
     @property

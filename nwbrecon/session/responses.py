@@ -12,7 +12,7 @@ import numpy as np
 from nwbrecon.session.contents import Item
 from nwbrecon.session.model import PREFERENCE, ResponseGroup, Signal, SignalKind
 from nwbrecon.session.rois import RoiTable, read_roi_table
-from nwbrecon.session.series import clean_clock, sample_times, scaling
+from nwbrecon.session.series import clean_clock, sample_times, scaling, sliceable
 
 __all__ = ["find_responses", "signal_kind"]
 
@@ -104,7 +104,7 @@ def find_responses(items: Sequence[Item], warn: Callable[[str], None]) -> list[R
 
 def _look_at(item: Item, warn: Callable[[str], None]) -> _Stored | None:
     series = item.content
-    shape = tuple(series.data.shape) if hasattr(series.data, "shape") else np.shape(series.data)
+    shape = tuple(sliceable(series.data).shape)
     region = np.asarray(series.rois.data[:], dtype=np.int64)
     if len(shape) == 1:
         shape = (shape[0], 1)
@@ -167,6 +167,7 @@ def _group(family: list[_Stored], table: RoiTable, warn: Callable[[str], None]) 
         signal=chosen,
         timestamps=times,
         rois=table.rois.iloc[region],
+        indicator=table.indicator,
         neuropil=neuropil,
         alternatives={path: s for path, s in signals.items() if s.kind is not SignalKind.NEUROPIL},
     )
@@ -216,15 +217,16 @@ def _signal(stored: _Stored, region: np.ndarray, times: np.ndarray, rows: np.nda
     columns = np.array([place[int(row)] for row in region], dtype=np.int64)
     everything = np.array_equal(columns, np.arange(len(stored.region)))
     conversion, offset = scaling(series)
+    data = sliceable(series.data)
 
     def read(start: int, stop: int) -> np.ndarray:
         if rows is None:
-            values = _slice(series.data, slice(start, stop), stored.transposed)
+            values = _slice(data, slice(start, stop), stored.transposed)
         else:
             wanted = rows[start:stop]
             if len(wanted) == 0:
                 return np.empty((0, len(columns)), dtype=np.float32)
-            values = _slice(series.data, slice(int(wanted[0]), int(wanted[-1]) + 1), stored.transposed)
+            values = _slice(data, slice(int(wanted[0]), int(wanted[-1]) + 1), stored.transposed)
             values = values[wanted - wanted[0]]
         values = (values if everything else values[:, columns]).astype(np.float32)
         if conversion != 1:

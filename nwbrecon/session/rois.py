@@ -35,6 +35,8 @@ class RoiTable:
         By which column cells were told from the rest, in words.
     imaging_rate
         Samples per second (Hz), where the file has it.
+    indicator
+        Name of the calcium indicator, or empty.
     """
 
     name: str
@@ -43,6 +45,7 @@ class RoiTable:
     cells: np.ndarray
     reason: str
     imaging_rate: float | None
+    indicator: str
 
 
 def read_roi_table(table: Any) -> RoiTable:
@@ -79,6 +82,7 @@ def read_roi_table(table: Any) -> RoiTable:
         cells=cells,
         reason=reason,
         imaging_rate=float(rate) if rate is not None and np.isfinite(rate) and rate > 0 else None,
+        indicator=str(getattr(plane, "indicator", "") or ""),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["clean_clock", "median_interval", "sample_times", "sample_values", "scaling"]
+__all__ = ["clean_clock", "median_interval", "sample_times", "sample_values", "scaling", "sliceable"]
 
 
 def sample_times(series: Any, n_samples: int) -> np.ndarray | None:
@@ -87,6 +87,13 @@ def scaling(series: Any) -> tuple[float, float]:
         value = getattr(series, name, None)
         pair.append(float(value) if value is not None and np.isfinite(value) else default)
     return pair[0], pair[1]
+
+
+def sliceable(data: Any) -> Any:
+    """Give the array behind the data of a series, unread; lists and wrappers of a file made in memory included."""
+    if hasattr(data, "shape") and hasattr(data, "dtype"):
+        return data
+    return sliceable(data.data) if hasattr(data, "data") and hasattr(data.data, "__len__") else np.asarray(data)
 
 
 def sample_values(series: Any) -> np.ndarray:

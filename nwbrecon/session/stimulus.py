@@ -16,7 +16,7 @@ from nwbrecon.session.contents import Item
 from nwbrecon.session.divide import divide, row_notes
 from nwbrecon.session.frames import FrameAxes, ImageStore, MovieStore, find_axes, ordered_images
 from nwbrecon.session.model import FrameClock, FrameStore, Stimulus
-from nwbrecon.session.series import sample_times
+from nwbrecon.session.series import sample_times, sliceable
 from nwbrecon.session.showings import by_frame_column, by_index, by_own_clock, by_template_name
 from nwbrecon.session.tables import IntervalTable, read_intervals
 from nwbrecon.session.timeline import Presentation, cut_at_shared_edges
@@ -24,6 +24,9 @@ from nwbrecon.session.timeline import Presentation, cut_at_shared_edges
 __all__ = ["find_stimulus"]
 
 Warn = Callable[[str], None]
+
+STRONG = 2
+"""Evidence from which on a movie is the stimulus without a table that divides it."""
 
 _SHOWN = re.compile(r"stim|natural|clip|screen|monitor|visual|presented", re.IGNORECASE)
 _FILMED = re.compile(
@@ -47,15 +50,14 @@ class _Finder:
             return self.stores[item.path]
         series = item.content
         external = getattr(series, "external_file", None)
-        shape = tuple(getattr(series.data, "shape", ()) or np.shape(series.data))
+        data = sliceable(series.data)
+        shape = tuple(data.shape)
         if external is not None or 0 in shape or len(shape) < 3:
             files = ", ".join(str(name) for name in (external[:] if external is not None else ())) or "no file"
             self.refused[item.path] = f"its pixels are not in the NWB file ({files}); video files are not read yet"
             return None
         try:
-            self.stores[item.path] = MovieStore(
-                item.name, _sliceable(series.data), find_axes(shape, n_frames, self.axes)
-            )
+            self.stores[item.path] = MovieStore(item.name, data, find_axes(shape, n_frames, self.axes))
         except SessionError as error:
             self.refused[item.path] = error.found
             return None
@@ -100,8 +102,14 @@ def find_stimulus(items: Sequence[Item], *, wanted: str | None, axes: FrameAxes,
         items = _named(items, wanted)
     pieces = _from_index(finder, items, tables)
     indexed_stores = set(finder.stores)
-    pieces += _from_tables(finder, items, tables, indexed_stores, wanted)
-    pieces += _from_own_clock(finder, items, tables, wanted)
+    pieces += _from_tables(finder, items, tables, indexed_stores)
+    pieces += _from_own_clock(finder, items, tables, wanted, alone=not pieces)
+    used = {piece.timeline.path for piece in pieces}
+    for table in tables:
+        if table.path.startswith("stimulus/") and table.path not in used:
+            finder.refused[table.path] = f"the pixels of its {len(table.rows)} intervals are not in the file"
+        if table.name == "invalid_times" and len(table.rows):
+            warn(f"The file calls {len(table.rows)} stretches invalid ({table.path}); they were not taken out.")
     for path, reason in finder.refused.items():
         warn(f"{path} was not used as a stimulus: {reason}.")
     if not pieces:
@@ -146,7 +154,7 @@ def _frames_counted(movie: Any, indices: np.ndarray) -> int | None:
     """How many frames a template has, judged by its clock or by the indices into it."""
     if movie.timestamps is not None:
         return len(movie.timestamps)
-    real = indices[indices < max(np.shape(movie.data))]
+    real = indices[indices < max(sliceable(movie.data).shape)]
     return int(real.max()) + 1 if real.size else None
 
 
@@ -155,7 +163,6 @@ def _from_tables(
     items: Sequence[Item],
     tables: Sequence[IntervalTable],
     used: set[str],
-    wanted: str | None,
 ) -> list[Presentation]:
     """Presentation tables that name a template; templates that an index series shows are not looked up again."""
     templates: dict[str, FrameStore] = {}
@@ -190,7 +197,7 @@ def _from_tables(
     pieces: list[Presentation] = []
     chosen = {item.path for item in items if item.is_intervals}
     for table in tables:
-        if table.path not in chosen or not templates:
+        if table.path not in chosen:
             continue
         timelines = by_frame_column(table, templates, finder.warn)
         for timeline in timelines:
@@ -205,52 +212,60 @@ def _from_tables(
 
 
 def _from_own_clock(
-    finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable], wanted: str | None
+    finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable], wanted: str | None, alone: bool
 ) -> list[Presentation]:
+    """Movies with a clock of their own, as far as the evidence goes: a name or place that says so, else a trials table.
+
+    What only a trials table speaks for is taken if it is the only such movie and nothing else is a stimulus.
+    """
+    movies = [
+        (item, _evidence(item))
+        for item in items
+        if item.is_images_over_time and item.path not in finder.stores and item.parents != ("stimulus", "templates")
+    ]
+    strong = [item for item, score in movies if wanted is not None or score >= STRONG]
     pieces: list[Presentation] = []
-    for item in items:
-        if not item.is_images_over_time or item.path in finder.stores or item.parents == ("stimulus", "templates"):
-            continue
-        score, why = _evidence(item)
-        if wanted is None and score < 0:
-            continue
-        times = item.content.timestamps
-        store = finder.movie_store(item, None if times is None else len(times))
-        if store is None:
-            continue
-        timeline = by_own_clock(item, store, finder.warn)
-        if timeline is None or len(timeline) < 2:
-            del finder.stores[item.path]
-            finder.refused[item.path] = "it has no clock"
-            continue
-        divided = divide(timeline, tables, finder.warn)
-        labeled = any(piece.label or piece.split for piece in divided)
-        if wanted is None and score + labeled < 1:
+    for item in strong:
+        pieces += _clocked(finder, item, tables)
+        if wanted is None and item.parents[0] != "stimulus" and item.path in finder.stores:
+            finder.warn(f"{item.path} was taken to be the stimulus by its name.")
+    weak = [item for item, score in movies if item not in strong and score >= 0]
+    if pieces or not alone:
+        for item in weak:
+            finder.refused[item.path] = "something else is the stimulus by better evidence"
+        return pieces
+    divided = {item.path: _clocked(finder, item, tables) for item in weak}
+    told = [path for path, parts in divided.items() if any(part.label or part.split for part in parts)]
+    for item in weak:
+        if [item.path] != told and item.path in finder.stores:
             del finder.stores[item.path]
             finder.refused[item.path] = "nothing says that it was shown rather than filmed"
-            continue
-        if wanted is None and score < 3:
-            finder.warn(f"{item.path} was taken to be the stimulus{why}.")
-        pieces += divided
-    return pieces
+    if len(told) != 1:
+        return []
+    finder.warn(f"{told[0]} was taken to be the stimulus, since a table of intervals divides it.")
+    return divided[told[0]]
 
 
-def _evidence(item: Item) -> tuple[int, str]:
+def _clocked(finder: _Finder, item: Item, tables: Sequence[IntervalTable]) -> list[Presentation]:
+    times = item.content.timestamps
+    store = finder.movie_store(item, None if times is None else len(times))
+    timeline = None if store is None else by_own_clock(item, store, finder.warn)
+    if timeline is not None and len(timeline) > 1:
+        return divide(timeline, tables, finder.warn)
+    if store is not None:
+        del finder.stores[item.path]
+        finder.refused[item.path] = "it has no clock"
+    return []
+
+
+def _evidence(item: Item) -> int:
     """How much speaks for a movie with a clock of its own having been shown, not recorded."""
     if getattr(item.content, "imaging_plane", None) is not None or {"TwoPhotonSeries", "OnePhotonSeries"} & item.types:
-        return -9, ""
-    score, why = 0, []
-    if item.parents[0] == "stimulus":
-        score += 3
-    elif item.parents[0] == "processing":
-        score -= 1
+        return -9
     told = f"{item.name} {' '.join(item.parents[1:])}"
-    if _SHOWN.search(told):
-        score += 2
-        why.append("by its name")
-    if _FILMED.search(told) or re.search(r"cam", getattr(item.content.device, "name", "") or "", re.IGNORECASE):
-        score -= 3
-    return score, f" ({', '.join(why)})" if why else ""
+    camera = f"{told} {getattr(item.content.device, 'name', '')}"
+    score = {"stimulus": 3, "processing": -1}.get(item.parents[0], 0)
+    return score + 2 * bool(_SHOWN.search(told)) - 3 * bool(_FILMED.search(camera))
 
 
 def _without_overlap(pieces: Sequence[Presentation], warn: Warn) -> list[Presentation]:
@@ -298,7 +313,3 @@ def _stimulus(pieces: Sequence[Presentation], stores: dict[str, FrameStore]) -> 
 
     used = {piece.timeline.store for piece in ordered}
     return Stimulus(rows, {key: store for key, store in stores.items() if key in used}, clocks)
-
-
-def _sliceable(data: Any) -> Any:
-    return data if hasattr(data, "dtype") and hasattr(data, "shape") else np.asarray(data)

@@ -37,6 +37,8 @@ def column_values(column: Any, n_rows: int, widest: int = 1) -> np.ndarray | Non
     if len(shape) > 2 or (len(shape) == 2 and shape[1] > widest):
         return None
     values = np.asarray(data[:])
+    if hasattr(column, "elements"):
+        values = np.asarray(column.elements.data[:], dtype=object)[values]
     if values.dtype.kind in "biuf":
         return values
     if values.size and not all(isinstance(value, str | bytes) for value in values.flat):

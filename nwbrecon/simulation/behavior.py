@@ -58,7 +58,8 @@ class Behavior:
     def measured_eye(self) -> pd.DataFrame:
         """``timestamps`` (s), ``radius`` (camera pixels), ``gaze_x``, ``gaze_y`` (degrees); NaN in blinks."""
         rng = self._rng
-        times = 0.013 + np.arange(0, self.clock[-1] - 0.1, 1 / EYE_CAMERA_RATE) + rng.normal(0, 4e-4)
+        times = 0.013 + np.arange(0, self.clock[-1] - 0.1, 1 / EYE_CAMERA_RATE)
+        times = times + rng.normal(0, 4e-4, len(times))
         radius = 22 * np.exp(0.22 * self.at(self.arousal, times)) + 0.4 * rng.standard_normal(len(times))
         gaze = self.at(self.gaze, times) / PIXELS_PER_DEGREE
         # the camera's calibration is off, its estimate is noisy and it creeps

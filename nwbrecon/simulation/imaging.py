@@ -49,8 +49,8 @@ def image_planes(
     Parameters
     ----------
     spikes
-        ``(time, cell)`` counts in bins of ``1 / bin_rate`` seconds. The cells are dealt out to the planes; a cell may be
-        seen again in the next plane.
+        ``(time, cell)`` counts in bins of ``1 / bin_rate`` seconds. The cells are dealt out to the planes; a cell may
+        be seen again in the next plane.
     bin_rate
         Bins per second (Hz).
     n_rois, n_planes
@@ -87,8 +87,8 @@ def image_planes(
         around = 0.6 * sampled @ weight.T + 0.8 * np.interp(clock, trace_times, shared)[:, None]
         baseline = rng.lognormal(np.log(200), 0.4, len(cells))
         surround = 0.8 * baseline * (1 + 0.10 * (around - around.mean(axis=0)))
-        drift = 1 - 0.12 * rng.uniform(0.3, 1, len(cells)) * (clock[:, None] / duration)
-        drift += 0.03 * _slow_drift(len(clock), 90 * imaging_rate, len(cells), rng)
+        bleaching = 0.12 * rng.uniform(0.3, 1, len(cells)) * (clock[:, None] / duration)
+        drift = 1 - bleaching + 0.03 * _slow_drift(len(clock), 90 * imaging_rate, len(cells), rng)
         noise = amplitude * rng.lognormal(0, 0.35, len(cells)) / snr
         cell_light = baseline * (1 + amplitude * sampled) * drift
         fluorescence = cell_light + NEUROPIL_SHARE * surround * drift

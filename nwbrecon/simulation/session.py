@@ -103,6 +103,7 @@ def simulate_recording(
         running=behavior.measured_running(),
         pupil=behavior.measured_eye(),
         truth=truth,
+        gray=GRAY,
     )
 
 
@@ -152,7 +153,7 @@ def _cut_movies(
     films: dict[str, str] = {}
 
     def cut(name: str, frames: int, most: int) -> list[str]:
-        made = []
+        made: list[str] = []
         for start in range(0, len(movies[name]) - frames + 1, frames):
             if len(made) == most:
                 break

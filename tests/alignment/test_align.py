@@ -1,5 +1,4 @@
 import gc
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -215,9 +214,3 @@ def test_warnings_of_the_session_come_first(microns_like):
         "Movies of 18x32 pixels were scaled to 9x9, which makes the picture 44% narrower in relation to its height.",
     ]
     assert microns_like.warnings == ["The file has no pupil."]
-
-
-def test_pandas_and_numpy_are_silent(microns_like):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        nr.align(microns_like, frame_size=SIZE)

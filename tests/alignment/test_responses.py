@@ -41,13 +41,13 @@ def test_the_scale_comes_from_training_time_alone():
 
 
 def test_nearly_silent_rois_do_not_become_loud():
-    values = np.random.default_rng(0).normal(size=(100, 5)) * [1, 1, 1, 1, 1e-4]
+    values = np.random.default_rng(0).gamma(2, size=(100, 5)) * [1, 1, 1, 1, 1e-4]
     group, _ = aligned_of(values)
     assert np.abs(group.activity[:, 4]).max() < 0.01
 
 
 def test_rois_that_tell_nothing_are_left_out():
-    values = np.random.default_rng(0).normal(size=(100, 5)) + 10
+    values = np.random.default_rng(0).gamma(2, size=(100, 5))
     values[:, 1] = np.nan
     values[:, 2] = 3
     values[20:61, 3] = 0
@@ -62,11 +62,10 @@ def test_rois_that_tell_nothing_are_left_out():
 
 
 def test_missing_and_infinite_samples_stay_missing():
-    values = np.random.default_rng(0).normal(size=(100, 2))
+    values = np.random.default_rng(0).gamma(2, size=(100, 2))
     values[30, 0], values[40, 1] = np.nan, np.inf
-    group, (warning,) = aligned_of(values)
+    group, _ = aligned_of(values)
     assert np.argwhere(np.isnan(group.activity)).tolist() == [[30, 0], [40, 1]]
-    assert warning == "1 infinite samples in plane were taken as missing."
     np.testing.assert_allclose(group.scale[0], np.delete(values[21:61, 0], 9).std(), rtol=1e-5)
 
 

@@ -121,6 +121,11 @@ def test_one_content_only_is_refused():
         split_of(trials_of({"a": 5, "b": 5, "c": 5}), [("a", "b"), ("b", "c")])
 
 
+def test_a_single_clip_is_refused():
+    with pytest.raises(AlignmentError, match=r"only one clip, a, of 10 s.*scene_seconds"):
+        split_of(trials_of({"a": 10}))
+
+
 def test_what_the_file_states_wins():
     states = {clip: "test" if clip.startswith("twice") else "train" for clip in MICRONS}
     split = split_of(trials_of(MICRONS, splits=states))

@@ -100,6 +100,13 @@ def test_enough_clips_or_a_stated_split_are_not_cut():
     assert list(trials["split"]) == ["train", "test"]
 
 
+def test_short_clips_stay_whole_beside_a_movie_that_is_cut():
+    rows = [("movie", 0.0, 1800), *((clip, 100.0 + 20 * n, 360) for n, clip in enumerate("abab"))]
+    trials, _ = trials_of(rows)
+    assert trials["clip"].nunique() == 2 + 6
+    assert trials["movie"].value_counts().to_dict() == {"movie": 6, "": 4}
+
+
 def test_repeats_that_jitter_by_a_frame_get_one_length():
     rng = np.random.default_rng(0)
     rows = []

@@ -56,13 +56,16 @@ def test_spikes_are_found_again(kind):
     spikes, dff, raw, neuropil = simulate()
     values = {SignalKind.RAW: raw, SignalKind.CORRECTED: raw - 0.7 * neuropil, SignalKind.DFF: dff}[kind]
     more = {"neuropil": stored(neuropil, SignalKind.NEUROPIL)} if kind is SignalKind.RAW else {}
-    found = activity(group(values, kind, **more))
+    found = activity(group(values, kind, indicator="GCaMP6m", **more))
     assert found.kind is SignalKind.EVENTS
     assert found.values.dtype == np.float32
     assert np.isnan(found.values[0]).all()
     assert (found.values[1:] >= 0).all()
     assert correlation(found.values, spikes) > 0.9
-    assert "decay of 0.8" in found.origin or "decay of 0.7" in found.origin
+    assert "a decay of 0.7 s (usual for GCaMP6m)" in found.origin
+    estimated = activity(group(values, kind, **more))
+    assert "(estimated from the autocovariance)" in estimated.origin
+    assert correlation(estimated.values, spikes) > 0.85
 
 
 def test_a_baseline_that_was_subtracted_is_not_divided_by_again():

@@ -240,7 +240,7 @@ def test_a_session_is_shown_as_a_table(microns):
         text = repr(session)
     assert "Session 4-scan-7 of subject 17797" in text
     assert "ImagingPlane2  4     6.3" in text
-    assert "7 of 5" in text
+    assert "4_7_v4  7      5      60  5.5 - 19.0  movie, noise, 12 x 20" in text
     assert "12 x 20" in text
     assert "running_speed  cm/s" in text
     assert "2% missing" in text

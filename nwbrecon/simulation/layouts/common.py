@@ -18,6 +18,9 @@ from pynwb.file import Subject
 from pynwb.ophys import ImagingPlane, OpticalChannel, PlaneSegmentation
 
 from nwbrecon import __version__
+from nwbrecon.config import ResponseSettings
+from nwbrecon.session.activity import activity
+from nwbrecon.session.model import ResponseGroup, Signal, SignalKind
 from nwbrecon.simulation.recording import SimulatedPlane, SimulatedRecording
 from nwbrecon.storage import digest
 
@@ -28,6 +31,7 @@ __all__ = [
     "compressed",
     "corrected",
     "delta_f_over_f",
+    "events",
     "imaging_planes",
     "new_file",
     "object_names",
@@ -42,9 +46,6 @@ SESSION_START = datetime(2025, 1, 1, 12, tzinfo=UTC)
 SOMA_RADIUS = 5
 """Radius of the ROI masks (pixels of the imaging plane)."""
 CHUNK_BYTES = 2**19
-NEUROPIL_FACTOR = 0.7
-BASELINE_SECONDS = 60.0
-BASELINE_PERCENTILE = 10.0
 GAZE_FRAME = "(0, 0) is straight ahead; x grows to the right of the screen, y upwards."
 
 
@@ -140,26 +141,31 @@ def roi_region(segmentation: PlaneSegmentation) -> DynamicTableRegion:
 
 
 def corrected(plane: SimulatedPlane) -> np.ndarray:
-    """Take the usual share of the neuropil away, its median kept: ``(sample, roi)`` float32.
-
-    The median stays so that the baseline is that of the cell, and not close to zero or below it.
-    """
-    surplus = plane.neuropil - np.median(plane.neuropil, axis=0)
-    return (plane.fluorescence - NEUROPIL_FACTOR * surplus).astype(np.float32)
+    """Fluorescence, the usual share of the neuropil taken away: ``(sample, roi)`` float32."""
+    return plane.fluorescence - np.float32(ResponseSettings().neuropil_factor) * plane.neuropil
 
 
 def delta_f_over_f(plane: SimulatedPlane) -> np.ndarray:
-    """Corrected fluorescence over its running baseline, the baseline subtracted: ``(sample, roi)`` float32.
+    """dF/F, the neuropil taken away: ``(sample, roi)`` float32."""
+    return activity(_response_group(plane), ResponseSettings(deconvolve=False)).values
 
-    The baseline is a low percentile of each window, linear between the centers of the windows.
-    """
-    values = corrected(plane)
-    span = plane.timestamps[-1] - plane.timestamps[0]
-    windows = np.array_split(np.arange(len(values)), max(1, round(span / BASELINE_SECONDS)))
-    centers = [plane.timestamps[window].mean() for window in windows]
-    percentiles = np.array([np.percentile(values[window], BASELINE_PERCENTILE, axis=0) for window in windows])
-    baseline = np.stack([np.interp(plane.timestamps, centers, column) for column in percentiles.T], axis=1)
-    return (values / baseline - 1).astype(np.float32)
+
+def events(plane: SimulatedPlane) -> np.ndarray:
+    """Deconvolved dF/F: ``(sample, roi)`` float32, non-negative; NaN at the first sample, which has none before it."""
+    return activity(_response_group(plane), ResponseSettings()).values
+
+
+def _response_group(plane: SimulatedPlane) -> ResponseGroup:
+    def signal(kind: SignalKind, values: np.ndarray) -> Signal:
+        return Signal(kind.value, kind, "n.a.", lambda start, stop: values[start:stop], values.shape)
+
+    return ResponseGroup(
+        plane.name,
+        signal(SignalKind.RAW, plane.fluorescence),
+        plane.timestamps,
+        pd.DataFrame(index=range(len(plane.cells))),
+        neuropil=signal(SignalKind.NEUROPIL, plane.neuropil),
+    )
 
 
 def tracked(pupil: pd.DataFrame) -> pd.DataFrame:

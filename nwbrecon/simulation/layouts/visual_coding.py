@@ -1,8 +1,8 @@
 """Laid out like the Allen Visual Coding recordings (DANDI:000728).
 
-- ``processing/ophys/Fluorescence/{Corrected,Neuropil,Demixed}`` and ``processing/ophys/DfOverF/DfOverF`` for the one
-  plane; ``Corrected`` owns the timestamps, the others share them by links. As in those sessions of 000728 for which
-  no events were detected, there is no ``DfOverFEvents``.
+- ``processing/ophys/Fluorescence/{Corrected,Neuropil,Demixed}``, ``processing/ophys/DfOverF/{DfOverF,DfOverFEvents}``
+  for the one plane; ``Corrected`` owns the timestamps, the others share them by links. dF/F and events are what
+  `nwbrecon.session.activity` makes of the fluorescence; those of 000728 were made by Allen's own methods.
 - ``processing/ophys/ImageSegmentation/PlaneSegmentation``: ``pixel_mask`` and ``global_roi_id``.
 - ``stimulus/templates/natural_movie_*``: one `ImageSeries` a clip.
 - ``intervals/natural_movie_presentations``: one row a frame shown, with ``stimulus_name`` (the template's name),
@@ -34,6 +34,7 @@ from nwbrecon.simulation.layouts.common import (
     compressed,
     corrected,
     delta_f_over_f,
+    events,
     imaging_planes,
     new_file,
     object_names,
@@ -105,6 +106,9 @@ def _add_responses(nwbfile: NWBFile, recording: SimulatedRecording) -> RoiRespon
     fluorescence.add_roi_response_series(series("Demixed", plane.fluorescence, clock, "Fluorescence as extracted."))
     fluorescence.add_roi_response_series(series("Neuropil", plane.neuropil, clock, "Fluorescence around each ROI."))
     dff.add_roi_response_series(series("DfOverF", delta_f_over_f(plane), clock, "dF/F of the corrected fluorescence."))
+    dff.add_roi_response_series(
+        series("DfOverFEvents", events(plane), clock, "Deconvolved dF/F: what happened since the sample before.")
+    )
     return clock
 
 

@@ -5,6 +5,7 @@ from nwbrecon.simulation.layouts.common import (
     ChunkIterator,
     corrected,
     delta_f_over_f,
+    events,
     object_names,
     roi_images,
     roi_pixels,
@@ -93,25 +94,40 @@ def test_rois_are_discs_around_their_positions(recording):
         assert len(pixels) == mask.sum()
 
 
-def test_neuropil_is_taken_away(recording):
+@pytest.fixture
+def known_plane(recording):
+    """One cell that drifts by half and fires every 30 s, under neuropil that goes its own way."""
     plane = recording.planes[0]
-    cell = plane.fluorescence - 0.7 * plane.neuropil
-    difference = corrected(plane) - cell
-    np.testing.assert_allclose(difference, np.broadcast_to(difference[0], cell.shape), rtol=1e-4)
-    np.testing.assert_allclose(difference[0], 0.7 * np.median(plane.neuropil, axis=0), rtol=1e-3)
+    plane.timestamps = np.arange(3600) / 6
+    plane.cells = np.zeros(1, dtype=int)
+    since = np.arange(3600) - np.arange(3600) // 180 * 180 - 60
+    plane.transients = np.where(since >= 0, np.exp(-since / 6), 0)
+    cell = (200 + 100 * plane.timestamps / 600) * (1 + plane.transients)
+    plane.neuropil = (100 + 30 * np.sin(plane.timestamps))[:, None].astype(np.float32)
+    plane.fluorescence = (cell[:, None] + 0.7 * plane.neuropil).astype(np.float32)
+    plane.fluorescence += np.random.default_rng(0).normal(0, 0.5, (3600, 1)).astype(np.float32)
+    return plane
 
 
-def test_dff_follows_a_drifting_baseline(recording):
-    plane = recording.planes[0]
-    plane.timestamps = np.arange(3000) / 6
-    drift = 200 + 100 * plane.timestamps / 500
-    plane.neuropil = np.zeros((3000, 1), dtype=np.float32)
-    transient = np.zeros(3000)
-    transient[100::200] = 0.5
-    plane.fluorescence = (drift * (1 + transient))[:, None].astype(np.float32)
-    dff = delta_f_over_f(plane)[:, 0]
-    away = slice(300, -300)  # beyond the first and the last window's center the baseline is constant
-    np.testing.assert_allclose(dff[away], transient[away], atol=0.04)
+def test_neuropil_is_taken_away(known_plane):
+    cell = (200 + 100 * known_plane.timestamps / 600) * (1 + known_plane.transients)
+    np.testing.assert_allclose(corrected(known_plane)[:, 0], cell, atol=2.5)
+
+
+def test_dff_has_neither_drift_nor_neuropil(known_plane):
+    dff = delta_f_over_f(known_plane)[:, 0]
+    inside = slice(180, -180)  # the baseline is constant in the first and the last half window
+    np.testing.assert_allclose(dff[inside], known_plane.transients[inside], atol=0.04)
+
+
+def test_events_are_where_the_cell_fired(known_plane):
+    found = events(known_plane)[:, 0]
+    assert np.isnan(found[0])
+    assert (found[1:] >= 0).all()
+    fired = np.arange(60, 3600, 180)
+    np.testing.assert_allclose(found[fired], 1, atol=0.1)
+    elsewhere = np.delete(found, np.r_[0, fired])
+    assert elsewhere.max() < 0.1
 
 
 def test_the_pupil_is_cut_to_where_it_was_seen(recording):

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwbrecon.simulation.layouts.common import delta_f_over_f
+from nwbrecon.simulation.layouts.common import delta_f_over_f, events
 
 
 @pytest.fixture
@@ -17,14 +17,16 @@ def test_all_signals_of_the_plane_share_a_clock(read, files, recording):
     np.testing.assert_array_equal(fluorescence["Demixed"].data[:], plane.fluorescence)
     np.testing.assert_array_equal(fluorescence["Neuropil"].data[:], plane.neuropil)
     np.testing.assert_array_equal(dff.data[:], delta_f_over_f(plane))
-    assert np.abs(np.median(dff.data[:])) < 0.2
-    for series in (*fluorescence.roi_response_series.values(), dff):
+    np.testing.assert_allclose(fluorescence["Corrected"].data[:], plane.fluorescence - 0.7 * plane.neuropil, rtol=1e-5)
+    deconvolved = ophys["DfOverF"]["DfOverFEvents"]
+    np.testing.assert_array_equal(deconvolved.data[:], events(plane))
+    for series in (*fluorescence.roi_response_series.values(), dff, deconvolved):
         np.testing.assert_array_equal(series.timestamps[:], plane.timestamps)
         assert series.rois.table.name == "PlaneSegmentation"
     with h5py.File(files["visual-coding"]) as file:
         folder = file["processing/ophys"]
         links = [folder.get(f"Fluorescence/{name}/timestamps", getlink=True) for name in ("Demixed", "Neuropil")]
-        links.append(folder.get("DfOverF/DfOverF/timestamps", getlink=True))
+        links += [folder.get(f"DfOverF/{name}/timestamps", getlink=True) for name in ("DfOverF", "DfOverFEvents")]
         assert all(isinstance(link, h5py.SoftLink) and "Corrected" in link.path for link in links)
 
 

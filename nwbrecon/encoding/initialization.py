@@ -1,0 +1,147 @@
+"""Where each ROI looks: positions and weights from a linear fit, before any gradient step.
+
+At every position of the feature maps the activity of every ROI is regressed on the features there; the position that
+predicts held-out activity best becomes the ROI's. With minutes of data this finds receptive fields, those of complex
+cells too, that gradient descent would be long in finding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.observation import Window, observe, window_video
+from nwbrecon.encoding.readout import pair_energy
+from nwbrecon.progress import progress
+
+__all__ = ["initialize"]
+
+# share of the samples that the ridge penalty weighs as much as, for features of unit variance
+_RIDGE = 0.03
+# more data than this adds little to where a receptive field is
+_MOST_MINUTES = 15
+
+
+@torch.no_grad()
+def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> np.ndarray:
+    """Scale the core's filters and set the readout from a linear fit.
+
+    Parameters
+    ----------
+    encoder
+        The encoder; its input statistics are set and its readout is overwritten.
+    aligned
+        The session.
+    trials
+        Training trials.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(roi,)`` correlation of the linear prediction with activity that was held out of the fit.
+    """
+    _standardize(encoder, aligned, trials)
+    budget = _MOST_MINUTES * 60 * aligned.frame_rate
+    lengths = aligned.trials.loc[trials, "n_frames"].to_numpy()
+    trials = [trial for trial, end in zip(trials, np.cumsum(lengths), strict=True) if end - lengths[0] < budget]
+    windows = [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"])) for trial in trials]
+
+    encoder.eval()
+    video, _ = window_video(aligned, windows[:1])
+    encoder.core.rescale((video - encoder.video_mean) / encoder.video_std)
+
+    fits = [_LinearFit() for _ in aligned.groups]
+    for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
+        features, suppression = (maps[0] for maps in encoder.features(*window_video(aligned, [window])))
+        # (position, time, feature), the energies of the pairs beside the features
+        local = features.permute(2, 3, 0, 1).flatten(0, 1)
+        local = torch.cat([local, pair_energy(local)], dim=2) * suppression.permute(1, 2, 0).flatten(0, 1)[:, :, None]
+        for fit, seen in zip(fits, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
+            # every fourth clip is held out of the fit
+            fit.add(local, seen.weights[0], seen.measured[0], seen.known[0], held_out=index % 4 == 3)
+
+    readout, scores = encoder.readout, []
+    map_size = readout.map_size
+    channels = readout.linear.shape[1]
+    for fit, seen, group in zip(fits, observe(aligned, windows[:1]), aligned.groups, strict=True):
+        score, weights = fit.solve()
+        smooth = ndimage.gaussian_filter(score.reshape(*map_size, -1).numpy(), (0.7, 0.7, 0)).reshape(score.shape)
+        best = torch.from_numpy(smooth.argmax(axis=0))
+        roi = torch.arange(len(best))
+        rows, columns = best // map_size[1], best % map_size[1]
+        center = torch.tensor([(map_size[0] - 1) / 2, (map_size[1] - 1) / 2])
+        readout.position[seen.rois] = torch.stack([rows, columns], dim=1) - center
+        # from activity per sample to the drive of a softplus per frame, linearized at the mean rate
+        frames_per_sample = group.interval * aligned.frame_rate
+        rate = (fit.mean_activity() / frames_per_sample).clamp_min(1e-3)
+        bias = torch.log(torch.expm1(rate))
+        slope = torch.sigmoid(bias).clamp_min(0.05) * frames_per_sample
+        chosen = weights[best, :, roi] / slope[:, None]
+        readout.linear[seen.rois], readout.energy[seen.rois] = chosen[:, :channels], chosen[:, channels:]
+        readout.bias[seen.rois] = bias - (chosen * fit.mean_features()[best]).sum(dim=1)
+        scores.append(smooth.max(axis=0))
+    return np.concatenate(scores)
+
+
+def _standardize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> None:
+    videos = [aligned.trial(trial).video[::5] for trial in trials]
+    pixels = np.concatenate([video.ravel() for video in videos]).astype(float)
+    behavior = np.concatenate([aligned.trial(trial).behavior for trial in trials]).astype(float)
+    mean, deviation = np.zeros(behavior.shape[1]), np.ones(behavior.shape[1])
+    some = np.isfinite(behavior).any(axis=0)
+    mean[some], deviation[some] = np.nanmean(behavior[:, some], axis=0), np.nanstd(behavior[:, some], axis=0)
+    encoder.standardize(pixels.mean(), max(pixels.std(), 1.0), mean, np.where(deviation > 0, deviation, 1.0))
+
+
+class _LinearFit:
+    """Sums from which ridge regression at every position follows, for fitting and for checking; nothing is stored."""
+
+    def __init__(self) -> None:
+        self.sums: dict[bool, list[Tensor]] = {}
+
+    def add(self, local: Tensor, weights: Tensor, measured: Tensor, known: Tensor, *, held_out: bool) -> None:
+        whole = known.all(dim=1)
+        if not whole.any():
+            return
+        weights, measured = weights[whole], measured[whole]
+        # mean of the features over the interval of each sample: (position, sample, feature)
+        x = (weights / weights.sum(dim=1, keepdim=True)) @ local
+        ones = torch.ones(*x.shape[:2], 1)
+        x = torch.cat([x, ones], dim=2)
+        y = torch.cat([measured, measured**2], dim=1)
+        new = [x.transpose(1, 2) @ x, x.transpose(1, 2) @ measured, y.sum(dim=0)]
+        old = self.sums.get(held_out)
+        self.sums[held_out] = new if old is None else [a + b for a, b in zip(old, new, strict=True)]
+
+    def mean_activity(self) -> Tensor:
+        gram, cross, _ = self.sums[False]
+        return cross[0, -1] / gram[0, -1, -1]
+
+    def mean_features(self) -> Tensor:
+        gram = self.sums[False][0]
+        return gram[:, :-1, -1] / gram[0, -1, -1]
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """Held-out correlation ``(position, roi)`` and weights ``(position, feature, roi)``."""
+        gram, cross, _ = self._centered(False)
+        n_samples = self.sums[False][0][0, -1, -1]
+        penalty = _RIDGE * n_samples * torch.eye(gram.shape[1])
+        weights = torch.linalg.solve(gram + penalty, cross)
+        gram, cross, power = self._centered(True) if True in self.sums else self._centered(False)
+        explained = (weights * cross).sum(dim=1)
+        predicted = (weights * (gram @ weights)).sum(dim=1)
+        score = explained / torch.sqrt((predicted * power).clamp_min(1e-12))
+        return score, weights
+
+    def _centered(self, held_out: bool) -> tuple[Tensor, Tensor, Tensor]:
+        gram, cross, sums = self.sums[held_out]
+        count = gram[0, -1, -1]
+        mean_x, mean_y = gram[:, :-1, -1] / count, cross[0, -1] / count
+        n_rois = cross.shape[2]
+        gram_c = gram[:, :-1, :-1] - count * mean_x[:, :, None] * mean_x[:, None]
+        cross_c = cross[:, :-1] - count * mean_x[:, :, None] * mean_y
+        return gram_c, cross_c, sums[n_rois:] - count * mean_y**2

@@ -1,0 +1,338 @@
+"""Training of our encoder on one session."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.initialization import initialize
+from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
+from nwbrecon.encoding.observation import Observation, Window, observe, window_video
+from nwbrecon.errors import EncoderError
+from nwbrecon.metrics import correlation
+from nwbrecon.progress import progress
+from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
+
+__all__ = ["Trainer", "predict_samples", "single_trial_correlation"]
+
+
+class Trainer:
+    """Trains one encoder; can be stopped at any time and resumed from its last epoch.
+
+    Parameters
+    ----------
+    aligned
+        The session.
+    encoder_settings
+        Architecture.
+    settings
+        How to train.
+    seed
+        Seed of initial weights, data order and jitter.
+    state
+        Folder in which the state after each epoch is kept; an interrupted training found there goes on. ``None`` keeps
+        nothing.
+
+    Raises
+    ------
+    EncoderError
+        If there is nothing to train or validate on.
+    """
+
+    def __init__(
+        self,
+        aligned: AlignedSession,
+        encoder_settings: EncoderSettings,
+        settings: TrainingSettings,
+        *,
+        seed: int = 0,
+        state: Path | None = None,
+    ) -> None:
+        self.aligned, self.settings, self.state, self.seed = aligned, settings, state, seed
+        self.train_trials, self.validation_trials = aligned.trials_in("train"), aligned.trials_in("validation")
+        if not self.train_trials or not self.validation_trials:
+            raise EncoderError(
+                f"There are {len(self.train_trials)} training and {len(self.validation_trials)} validation trials.",
+                "An encoder needs at least one of each.",
+                "Check the split, or give a recording with more clips.",
+            )
+        self.likelihoods = [likelihood_for(group.kind, settings.likelihood) for group in aligned.groups]
+        self.encoder = VideoEncoder(
+            encoder_settings,
+            n_rois=aligned.n_rois,
+            frame_size=aligned.frame_size,
+            frame_rate=aligned.frame_rate,
+            behavior_names=aligned.behavior_names,
+            seed=seed,
+        )
+        self.window = min(
+            self.encoder.warm_up + round(settings.window_seconds * aligned.frame_rate),
+            int(aligned.trials.loc[self.train_trials, "n_frames"].max()),
+        )
+        lengths = aligned.trials.loc[self.train_trials, "n_frames"].to_numpy()
+        usable = lengths >= min(self.window, 2 * self.encoder.warm_up)
+        if not usable.any():
+            raise EncoderError(
+                f"The longest training trial has {lengths.max()} frames.",
+                f"At least {2 * self.encoder.warm_up} are needed for a memory of {self.encoder.warm_up + 1} frames.",
+                "Shorten memory_seconds or use longer clips.",
+            )
+        self.n_steps = max(1, round(lengths.sum() / (self.window - self.encoder.warm_up) / settings.batch_windows))
+        self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf
+        self.history: list[dict[str, float]] = []
+        self.roi_scores = np.zeros(aligned.n_rois)
+
+    def run(self) -> VideoEncoder:
+        """Train until validation no longer improves; returns the best encoder, in evaluation mode, frozen."""
+        torch.manual_seed(self.seed)
+        order = np.random.default_rng(self.seed)
+        encoder, settings = self.encoder, self.settings
+        resumed = self._resume_before_start()
+        if not resumed:
+            self.roi_scores = initialize(encoder, self.aligned, self.train_trials)
+        self.average = copy.deepcopy(encoder)
+        self.best = copy.deepcopy(encoder)
+        positions = {"readout.position", "readout.log_spread"}
+        named = dict(encoder.named_parameters())
+        self.optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": [value for name, value in named.items() if name not in positions],
+                    "weight_decay": settings.weight_decay,
+                    "factor": 1.0,
+                },
+                # positions are in feature widths and must be free to move; decay would pull them to the center
+                {"params": [named[name] for name in sorted(positions)], "weight_decay": 0.0, "factor": 10.0},
+            ],
+            lr=settings.learning_rate,
+        )
+        if resumed:
+            self._resume(order)
+        else:
+            self._record(float("nan"), self._validate(), 0.0)
+        with progress(total=settings.epochs, label="training", unit="epoch") as bar:
+            bar.update(self.epoch)
+            while self.epoch < settings.epochs and self.epoch - self.best_epoch <= settings.patience:
+                started = time.perf_counter()
+                loss = self._train_epoch(order)
+                self.epoch += 1
+                score = self._validate()
+                self._record(loss, score, time.perf_counter() - started)
+                self._keep(order)
+                bar.set_postfix(loss=f"{loss:.3f}", correlation=f"{score:.3f}", best=f"{self.best_score:.3f}")
+                bar.update()
+        return self.best.eval().requires_grad_(False)
+
+    def table(self) -> pd.DataFrame:
+        """Return one row an epoch: ``epoch``, ``loss``, ``validation_correlation``, ``learning_rate``, ``seconds``."""
+        return pd.DataFrame(self.history)
+
+    def _train_epoch(self, order: np.random.Generator) -> float:
+        encoder = self.encoder.train()
+        total = 0.0
+        for step, windows in enumerate(self._batches(order)):
+            done = self.epoch + step / self.n_steps
+            rate = self.settings.learning_rate * _schedule(done, self.settings.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group["factor"]
+            rates = encoder.predict_rates(*window_video(self.aligned, windows))
+            loss = _loss(rates, observe(self.aligned, windows, warm_up=encoder.warm_up), self.likelihoods)
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), self.settings.gradient_norm)
+            self.optimizer.step()
+            self._average_weights()
+            total += float(loss.detach())
+        return total / self.n_steps
+
+    def _batches(self, order: np.random.Generator) -> Iterator[list[Window]]:
+        lengths = self.aligned.trials.loc[self.train_trials, "n_frames"].to_numpy()
+        # one length a batch: a batch holds windows of the trials that are at least as long
+        chance = np.where(lengths >= self.window, lengths, 0)
+        short = chance.sum() == 0
+        window = int(lengths.min()) if short else self.window
+        chance = lengths / lengths.sum() if short else chance / chance.sum()
+        for _ in range(self.n_steps):
+            picked = order.choice(len(lengths), self.settings.batch_windows, p=chance)
+            yield [
+                Window(self.train_trials[index], int(order.integers(0, lengths[index] - window + 1)), window)
+                for index in picked
+            ]
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        # the average starts to matter once the first steps are over
+        share = max(1 - self.settings.average_decay, 1 / (1 + 0.2 * (self.epoch * self.n_steps + 1)))
+        for mean, value in zip(self.average.state_dict().values(), self.encoder.state_dict().values(), strict=True):
+            mean.lerp_(value, share)
+
+    def _validate(self) -> float:
+        scores = single_trial_correlation(self.average, self.aligned, self.validation_trials)
+        return float(np.nanmean(scores))
+
+    def _record(self, loss: float, score: float, seconds: float) -> None:
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "loss": loss,
+                "validation_correlation": score,
+                "learning_rate": self.settings.learning_rate * _schedule(self.epoch, self.settings.epochs),
+                "seconds": seconds,
+            }
+        )
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
+            self.best.load_state_dict(self.average.state_dict())
+
+    def _keep(self, order: np.random.Generator) -> None:
+        if self.state is None:
+            return
+        arrays: dict[str, Tensor] = {}
+        for part in ("encoder", "average", "best"):
+            arrays |= {f"{part}.{name}": value for name, value in getattr(self, part).state_dict().items()}
+        states = self.optimizer.state_dict()["state"]
+        for index, slots in states.items():
+            arrays |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
+        arrays["random"] = torch.get_rng_state()
+        arrays["roi_scores"] = torch.from_numpy(self.roi_scores)
+        # the arrays name the epoch they belong to; the JSON, written last, says which arrays count
+        name = f"epoch-{self.epoch}.safetensors"
+        write_arrays(self.state / name, arrays)
+        write_json(
+            self.state / "training.json",
+            {
+                "arrays": name,
+                "epoch": self.epoch,
+                "best_epoch": self.best_epoch,
+                "best_score": self.best_score,
+                "history": self.history,
+                "order": order.bit_generator.state,
+            },
+        )
+        for old in self.state.glob("epoch-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def _resume_before_start(self) -> bool:
+        if self.state is None or not (self.state / "training.json").exists():
+            return False
+        self._kept: dict[str, Any] = read_json(self.state / "training.json")
+        self._arrays = read_arrays(self.state / self._kept["arrays"])
+        self._load("encoder", self.encoder)
+        return True
+
+    def _resume(self, order: np.random.Generator) -> None:
+        kept, arrays = self._kept, self._arrays
+        self._load("average", self.average)
+        self._load("best", self.best)
+        state = self.optimizer.state_dict()
+        state["state"] = {}
+        for name, value in arrays.items():
+            if name.startswith("optimizer."):
+                _, index, slot = name.split(".", 2)
+                state["state"].setdefault(int(index), {})[slot] = torch.from_numpy(value)
+        self.optimizer.load_state_dict(state)
+        torch.set_rng_state(torch.from_numpy(arrays["random"]))
+        order.bit_generator.state = kept["order"]
+        self.epoch, self.best_epoch, self.best_score = kept["epoch"], kept["best_epoch"], kept["best_score"]
+        self.history = kept["history"]
+        self.roi_scores = arrays["roi_scores"]
+
+    def _load(self, part: str, module: VideoEncoder) -> None:
+        prefix = f"{part}."
+        module.load_state_dict(
+            {
+                name.removeprefix(prefix): torch.from_numpy(value)
+                for name, value in self._arrays.items()
+                if name.startswith(prefix)
+            }
+        )
+
+
+def _schedule(done: float, epochs: int) -> float:
+    """Linear warm-up over the first epoch, then half a cosine down to a twentieth."""
+    return min(1.0, done + 0.05) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done / epochs))))
+
+
+def _loss(rates: Tensor, observations: list[Observation], likelihoods: list[Likelihood]) -> Tensor:
+    total = sum(
+        ((likelihood.loss(seen.expected(rates), seen.measured) * seen.known).sum())
+        for seen, likelihood in zip(observations, likelihoods, strict=True)
+    )
+    return torch.as_tensor(total) / sum(seen.known.sum() for seen in observations).clamp_min(1)  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+def predict_samples(
+    encoder: VideoEncoder, aligned: AlignedSession, trials: list[int], *, videos: dict[int, Tensor] | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Expected and measured values of every ROI at its plane's own sample times.
+
+    Parameters
+    ----------
+    encoder
+        The encoder, in evaluation mode or not.
+    aligned
+        The session.
+    trials
+        Labels of the trials.
+    videos
+        Videos ``(1, 1, time, height, width)`` to show instead of those that were shown, by trial.
+
+    Returns
+    -------
+    list of (expected, measured)
+        One a response group, ``(sample, roi)`` over all trials; NaN where unknown.
+    """
+    encoder.eval()
+    parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in aligned.groups]
+    for trial in trials:
+        window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
+        video, behavior = window_video(aligned, [window])
+        if videos is not None and trial in videos:
+            video = videos[trial]
+        rates = encoder.predict_rates(video, behavior)
+        for part, seen in zip(parts, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
+            unknown = seen.known[0].numpy() == 0
+            expected = np.where(unknown, np.nan, seen.expected(rates)[0].numpy())
+            part.append((expected, np.where(unknown, np.nan, seen.measured[0].numpy())))
+    return [
+        (np.concatenate([expected for expected, _ in part]), np.concatenate([measured for _, measured in part]))
+        for part in parts
+    ]
+
+
+def single_trial_correlation(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> np.ndarray:
+    """Correlation of predicted and measured activity over all samples of some trials, ``(roi,)``.
+
+    As in the Sensorium competition (Turishcheva et al. 2023, arXiv:2305.19654), but at each plane's own sample times.
+    """
+    scores = []
+    for expected, measured in predict_samples(encoder, aligned, trials):
+        rows = np.isfinite(measured).any(axis=1)
+        scores.append(_nan_correlation(expected[rows], measured[rows]))
+    return np.concatenate(scores)
+
+
+def _nan_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if np.isfinite(a).all() and np.isfinite(b).all():
+        return correlation(a, b)
+    known = np.isfinite(a) & np.isfinite(b)
+    return np.array(
+        [
+            float(correlation(a[rows, roi], b[rows, roi])) if rows.sum() > 2 else np.nan
+            for roi, rows in enumerate(known.T)
+        ]
+    )
