@@ -15,7 +15,7 @@ from nwbrecon.inversion import Reconstruction, Reconstructions
 __all__ = ["Results", "true_movie"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Results:
     """What a results file holds.
 
@@ -51,6 +51,28 @@ class Results:
             If `aligned` is not the session that was reconstructed.
         """
         return replace(self, true_movies=[true_movie(item, aligned) for item in self.reconstructions])
+
+    def __repr__(self) -> str:
+        items = self.reconstructions
+        height, width = items.mask.shape
+        lines = [
+            f"Results: {len(items)} reconstructions of {len({item.clip for item in items})} clips by {items.method}, "
+            f"{height}x{width} pixels, {items.mask.mean():.0%} of them scored"
+        ]
+        if self.scores is not None:
+            rows = self.scores.summary[self.scores.summary["presentations"] == "all"]
+            lines += [
+                f"  {row.metric:<20} {row.method:<10} {row.average:6.3f}  ({row.low:.3f} to {row.high:.3f})"
+                for row in rows.rename(columns={"mean": "average"}).itertuples()
+            ]
+        if self.warnings:
+            lines.append(f"  {len(self.warnings)} warnings, see .warnings")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from nwbrecon.results.report.notebook import overview
+
+        return overview(self)
 
 
 def true_movie(item: Reconstruction, aligned: AlignedSession) -> np.ndarray:

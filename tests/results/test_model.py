@@ -31,3 +31,18 @@ def test_another_session_is_refused(reconstructions, aligned, shift, trial, word
 def test_warnings_are_those_of_the_provenance_where_there_is_one(reconstructions):
     assert Results(reconstructions).warnings == reconstructions.warnings
     assert Results(reconstructions, provenance={"warnings": ["a"]}).warnings == ["a"]
+
+
+def test_it_says_what_it_holds(reconstructions, scores):
+    text = repr(Results(reconstructions, scores))
+    assert text.startswith("Results: 6 reconstructions of 3 clips by map, 18x32 pixels, 48% of them scored")
+    assert f"pixel_correlation    map         {scores.mean('pixel_correlation', 'map'):.3f}" in text
+    assert "1 warnings" in text
+
+
+def test_a_notebook_shows_verdict_and_stills(reconstructions, scores, aligned):
+    provenance = {"subject": {"subject_id": "<b>"}}
+    page = Results(reconstructions, scores, provenance).with_true_movies(aligned)._repr_html_()
+    assert page.count("<img") == 2
+    assert "mouse &lt;b&gt;" in page
+    assert "beats the ridge decoder" in page

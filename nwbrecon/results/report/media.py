@@ -13,7 +13,7 @@ from PIL import Image
 
 from nwbrecon.results.figures import DARK, LIGHT
 
-__all__ = ["Picture", "Sheet", "mask_shade", "picture", "sheet", "still"]
+__all__ = ["Picture", "Sheet", "mask_shade", "picture", "sheet", "still", "webp"]
 
 _WIDEST = 4096  # pixels; every browser decodes images of this width
 _STD_LEVELS = 48
@@ -68,20 +68,20 @@ def sheet(movie: np.ndarray, *, top: float | None = None) -> Sheet:
         level = np.rint(np.clip(tiled / (top or 1), 0, 1) * (_STD_LEVELS - 1)).astype(int)
         colors = colormaps["magma"](np.linspace(0, 1, _STD_LEVELS), bytes=True)[:, :3]
         pixels = colors[level]
-    return Sheet(_webp(Image.fromarray(pixels)), columns)
+    return Sheet(webp(Image.fromarray(pixels)), columns)
 
 
 def still(frame: np.ndarray, mask: np.ndarray) -> str:
     """Make an image of one ``(height, width)`` frame, grey level 0-255, darker where it is not scored."""
     shaded = np.where(mask, frame, (1 - _SHADE / 255) * frame)
-    return _webp(Image.fromarray(np.clip(np.rint(shaded), 0, 255).astype(np.uint8)))
+    return webp(Image.fromarray(np.clip(np.rint(shaded), 0, 255).astype(np.uint8)))
 
 
 def mask_shade(mask: np.ndarray) -> str:
     """Make an image that darkens the pixels that are not scored."""
     pixels = np.zeros((*mask.shape, 4), dtype=np.uint8)
     pixels[~mask, 3] = _SHADE
-    return _webp(Image.fromarray(pixels))
+    return webp(Image.fromarray(pixels))
 
 
 def picture(figure: Figure, alt: str) -> Picture:
@@ -98,7 +98,8 @@ def picture(figure: Figure, alt: str) -> Picture:
     return Picture(light, dark, alt)
 
 
-def _webp(image: Image.Image) -> str:
+def webp(image: Image.Image) -> str:
+    """Encode an image without loss as a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, format="webp", lossless=True, quality=80, method=4)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"

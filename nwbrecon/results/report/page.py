@@ -11,22 +11,25 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nwbrecon.alignment import AlignedSession
 from nwbrecon.inversion import Reconstruction
 from nwbrecon.results import figures
 from nwbrecon.results.model import Results
 from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
 from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet, still
+from nwbrecon.results.report.rasters import response_rasters
 from nwbrecon.results.tables import by_frame, method_label, methods
 from nwbrecon.storage import atomic_path
 
-__all__ = ["write_report"]
+__all__ = ["environment", "player_parts", "stills", "write_report"]
 
 
 def write_report(
     path: str | Path,
     results: Results,
     *,
+    aligned: AlignedSession | None = None,
     training: pd.DataFrame | None = None,
     megabytes: float = 8.0,
 ) -> Path:
@@ -37,8 +40,9 @@ def write_report(
     path
         The file, ``report.html`` by convention.
     results
-        From `read_results`, so that the page shows what is stored; `Results.with_true_movies` adds the true movies
-        where the file does not hold them.
+        From `read_results`, so that the page shows what is stored.
+    aligned
+        The session that was reconstructed: gives the true movies, and the responses that run in step with them.
     training
         History of the encoder's training, one row an epoch, for its curve.
     megabytes
@@ -56,40 +60,62 @@ def write_report(
         If the file cannot be written.
     """
     path = Path(path)
-    clips = _player_clips(results, megabytes)
-    environment = Environment(
+    if aligned is not None:
+        results = results.with_true_movies(aligned)
+    parts = player_parts(results, aligned=aligned, megabytes=megabytes)
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(
+            **parts,
+            title=summary.title(results),
+            source=summary.source(results),
+            verdict=summary.verdict(results),
+            stills=stills(results),
+            cards=summary.cards(results),
+            showings=summary.showings(results),
+            warnings=results.warnings,
+            ingredients=summary.ingredients(results),
+            trials=summary.trials(results, {clip["row"] for clip in parts["clips"]}),
+            pictures=_pictures(results, training),
+            settings=to_rows(results.provenance.get("settings", {})),
+            # what concerns single clips is in the results file; here it would bury the rest
+            provenance=to_rows(
+                {name: part for name, part in results.provenance.items() if name not in {"settings", "reconstructions"}}
+            ),
+        )
+    )
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+    return path
+
+
+def environment() -> Environment:
+    """Where the page's templates are; everything that is filled in is escaped."""
+    return Environment(
         loader=PackageLoader("nwbrecon.results", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def player_parts(results: Results, *, aligned: AlignedSession | None, megabytes: float) -> dict[str, Any]:
+    """Make all that the player is filled with: clips and streams, data, style and script."""
+    clips = _player_clips(results, megabytes)
+    if aligned is not None:
+        shown = [results.reconstructions[clip["row"]] for clip in clips]
+        for clip, image in zip(clips, response_rasters(shown, aligned), strict=True):
+            clip["responses"] = image
     folder = files("nwbrecon.results.report")
-    page = environment.get_template("page.html").render(
-        style=(folder / "style.css").read_text(encoding="utf-8"),
-        script=(folder / "player.js").read_text(encoding="utf-8"),
-        data=_script_json({"clips": clips, "shade": mask_shade(results.reconstructions.mask)}),
-        title=summary.title(results),
-        source=summary.source(results),
-        verdict=summary.verdict(results),
-        stills=_stills(results),
-        cards=summary.cards(results),
-        showings=summary.showings(results),
-        warnings=results.warnings,
-        ingredients=summary.ingredients(results),
-        streams=[(key, label) for key, label in _streams(results) if any(key in clip for clip in clips)],
-        clips=clips,
-        trials=summary.trials(results, {clip["row"] for clip in clips}),
-        pictures=_pictures(results, training),
-        settings=to_rows(results.provenance.get("settings", {})),
-        # what concerns single clips is in the results file; here it would bury the rest
-        provenance=to_rows(
-            {name: part for name, part in results.provenance.items() if name not in {"settings", "reconstructions"}}
-        ),
-    )
-    with atomic_path(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
-    return path
+    return {
+        "clips": clips,
+        "streams": [(key, label) for key, label in _streams(results) if any(key in clip for clip in clips)],
+        "data": _script_json({"clips": clips, "shade": mask_shade(results.reconstructions.mask)}),
+        "style": (folder / "style.css").read_text(encoding="utf-8"),
+        "script": (folder / "player.js").read_text(encoding="utf-8"),
+    }
 
 
 def _streams(results: Results) -> list[tuple[str, str]]:
@@ -102,7 +128,8 @@ def _streams(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-def _stills(results: Results) -> dict[str, Any]:
+def stills(results: Results) -> dict[str, Any]:
+    """Make a frame of the trial of median score, true and reconstructed, with its caption."""
     row = summary.median_row(results)
     item = results.reconstructions[row]
     frame, mask = len(item.video) // 2, results.reconstructions.mask
@@ -115,7 +142,8 @@ def _player_clips(results: Results, megabytes: float) -> list[dict[str, Any]]:
     clips: list[dict[str, Any]] = []
     seen: set[str] = set()
     room = megabytes * 1e6
-    stds = [float(item.std.max()) for item in results.reconstructions if item.std is not None]
+    # a few extreme pixels must not make all others dark
+    stds = [float(np.quantile(item.std, 0.995)) for item in results.reconstructions if item.std is not None]
     top = float(np.ceil(max(stds, default=0.0)))
     for row, item in enumerate(results.reconstructions):
         if item.clip in seen:

@@ -45,6 +45,8 @@
       row.classList.toggle("playing", Number(row.dataset.row) === clip.row);
     }
     drawCurves();
+    by("raster").hidden = !clip.responses;
+    if (clip.responses) by("responses").src = clip.responses;
     go(at === undefined ? Math.floor(clip.frames / 2) : at);
   }
 
@@ -65,6 +67,7 @@
     const seconds = (frame / clip.rate).toFixed(2);
     scrubber.setAttribute("aria-valuetext", `${seconds} seconds, frame ${frame + 1} of ${clip.frames}`);
     clock.textContent = `${seconds} s, frame ${frame + 1} of ${clip.frames}`;
+    by("raster-now").style.left = `calc(1.3rem + (100% - 1.3rem) * ${(frame + 0.5) / clip.frames})`;
     const now = by("now");
     if (now) {
       const x = String(1000 * (frame + 0.5) / clip.frames);
@@ -168,11 +171,13 @@
   by("smooth").addEventListener("change", (event) => {
     document.querySelector(".streams").classList.toggle("smooth", event.target.checked);
   });
-  by("chart").addEventListener("click", (event) => {
-    const box = by("chart").getBoundingClientRect();
-    setPlaying(false);
-    go(Math.floor(clip.frames * (event.clientX - box.left) / box.width));
-  });
+  for (const chart of [by("chart"), by("responses")]) {
+    chart.addEventListener("click", (event) => {
+      const box = chart.getBoundingClientRect();
+      setPlaying(false);
+      go(Math.floor(clip.frames * (event.clientX - box.left) / box.width));
+    });
+  }
   by("player").addEventListener("keydown", (event) => {
     if (event.target.matches("select, input[type=checkbox]")) return;
     const keys = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => step(-clip.frames), End: () => step(clip.frames) };

@@ -12,7 +12,7 @@ import pytest
 from nwbrecon.config import ResultsSettings
 from nwbrecon.errors import ResultsError
 from nwbrecon.results import Results, read_results, write_results
-from nwbrecon.results.report import write_report
+from nwbrecon.results.report import play, write_report
 
 chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 chromedriver = shutil.which("chromedriver")
@@ -29,9 +29,9 @@ def results(tmp_path_factory, reconstructions, scores, aligned):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, results):
+def report(tmp_path_factory, results, aligned):
     training = pd.DataFrame({"epoch": range(5), "training_loss": range(5, 0, -1), "validation_correlation": 0.2})
-    return write_report(tmp_path_factory.mktemp("report") / "report.html", results, training=training)
+    return write_report(tmp_path_factory.mktemp("report") / "report.html", results, aligned=aligned, training=training)
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,17 @@ class TestInBrowser:
         curve = results.scores.frames.query("trial == 0 and method == 'map'").sort_values("frame")["frame_correlation"]
         assert value == pytest.approx(curve.iloc[frame(page)], abs=0.006)
 
+    def test_responses_run_in_step(self, page, results, aligned):
+        count = len(results.reconstructions[0].video)
+        image, line = page.find_element("id", "responses"), page.find_element("id", "raster-now")
+        wait(page, lambda: page.execute_script("return arguments[0].complete", image))
+        size = page.execute_script("return [arguments[0].naturalWidth, arguments[0].naturalHeight]", image)
+        assert size == [count, aligned.n_rois]
+        for to in (0, count - 1):
+            scrub(page, to)
+            place = (line.rect["x"] - image.rect["x"]) / image.rect["width"]
+            assert place == pytest.approx((to + 0.5) / count, abs=0.005)
+
     @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
     def test_it_fits_and_loads_nothing_and_logs_nothing(self, browser, report, width, dark):
         browser.execute_cdp_cmd(
@@ -236,6 +247,21 @@ class TestInBrowser:
         assert page.title == f"Reconstructed movies: mouse {NASTY}, session 4_7"
         assert page.find_element("css selector", ".warnings li").text == NASTY
         assert page.find_element("css selector", "#clip option").text == NASTY
+        assert browser.get_log("browser") == []
+
+    def test_the_player_plays_in_a_notebook(self, browser, tmp_path, results):
+        player = play(results)
+        assert "Jupyter" in repr(player)
+        (tmp_path / "cell.html").write_text(f"<!DOCTYPE html><div>{player._repr_html_()}</div>", encoding="utf-8")
+        browser.get_log("browser")
+        browser.get((tmp_path / "cell.html").as_uri())
+        browser.switch_to.frame(browser.find_element("tag name", "iframe"))
+        wait(browser, lambda: frame(browser) is not None)
+        browser.find_element("id", "shade").click()
+        scrub(browser, 12)
+        np.testing.assert_array_equal(pixels(browser, "video"), results.reconstructions[0].video[12])
+        assert not browser.find_element("id", "raster").is_displayed()
+        browser.switch_to.default_content()
         assert browser.get_log("browser") == []
 
     def test_it_prints(self, page):
