@@ -181,8 +181,12 @@ class ResultsSettings(Settings):
 
     include_stimulus: bool = False
     """Store the true movie, on the same clock, beside the reconstruction."""
+    include_baselines: bool = True
+    """Store the movies of the baselines (the ridge decoder's) beside the reconstruction."""
+    include_snapshots: bool = True
+    """Store the way from the blank screen to the final movie, where it was recorded."""
     movie_dtype: Literal["uint8", "float32"] = "uint8"
-    """How the reconstructed movie is stored; it is scored as stored."""
+    """How movies are stored; the reconstruction is scored as stored."""
 
 
 class RunSettings(Settings):
