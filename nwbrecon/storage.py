@@ -17,7 +17,16 @@ import numpy as np
 
 from nwbrecon.errors import ResultsError
 
-__all__ = ["atomic_directory", "atomic_path", "digest", "read_arrays", "read_json", "write_arrays", "write_json"]
+__all__ = [
+    "atomic_directory",
+    "atomic_path",
+    "digest",
+    "read_arrays",
+    "read_json",
+    "size_text",
+    "write_arrays",
+    "write_json",
+]
 
 
 @contextmanager
@@ -161,6 +170,21 @@ def digest(content: Any) -> str:
     if not isinstance(content, bytes):
         content = json.dumps(content, sort_keys=True, default=_plain).encode()
     return hashlib.sha256(content).hexdigest()
+
+
+def size_text(n_bytes: float) -> str:
+    """Bytes for people, in powers of 1000.
+
+    Examples
+    --------
+    >>> size_text(512), size_text(814_984), size_text(70.2e9)
+    ('512 B', '815 kB', '70.2 GB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while n_bytes >= 999.5 and len(units) > 1:
+        n_bytes /= 1000
+        units.pop(0)
+    return f"{n_bytes:.3g} {units[0]}"
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from nwbrecon.errors import SourceError
 from nwbrecon.sources.hdf5 import open_hdf5, read_nwb
@@ -73,7 +73,7 @@ def local_source(places: Sequence[Path]) -> Source:
     return Source(", ".join(file.location for file in files), files)
 
 
-def session_key(path: Path) -> str:
+def session_key(path: PurePath) -> str:
     """Subject and session, from the name of a file.
 
     Planes of one session are told apart by what follows ``-acq-`` (or ``_acq-``), which is left out.
