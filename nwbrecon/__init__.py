@@ -14,27 +14,34 @@ if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession, align
     from nwbrecon.evaluation import Scores
     from nwbrecon.inversion import Reconstruction, Reconstructions
+    from nwbrecon.results import Results, read_results, write_results
     from nwbrecon.session import Session, open_session
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
+    "Results": "nwbrecon.results",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
     "align": "nwbrecon.alignment",
     "open_session": "nwbrecon.session",
+    "read_results": "nwbrecon.results",
+    "write_results": "nwbrecon.results",
 }
 
 __all__ = [
     "AlignedSession",
     "Reconstruction",
     "Reconstructions",
+    "Results",
     "Scores",
     "Session",
     "__version__",
     "align",
     "open_session",
+    "read_results",
+    "write_results",
 ]
 
 

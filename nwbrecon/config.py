@@ -126,6 +126,8 @@ class EncoderSettings(Settings):
     """Rows and columns of the spatial filters (pixels, odd)."""
     stride: Annotated[int, Field(ge=1)] = 2
     """Pixels between neighboring features."""
+    temporal_stride: Annotated[int, Field(ge=1)] = 2
+    """Frames between successive rates; 2 halves the cost and at 30 Hz still follows what cortex does."""
     gaze_shift: bool = True
     """Shift the picture by a learned function of the gaze, where gaze was recorded."""
     gain: bool = True
@@ -151,6 +153,8 @@ class TrainingSettings(Settings):
     """Largest learning rate (AdamW)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     """Weight decay (AdamW)."""
+    readout_penalty: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the squared readout weights (mean over ROIs) beside the loss of a sample."""
     gradient_norm: Positive = 1.0
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
@@ -166,14 +170,23 @@ class InversionSettings(Settings):
 class EvaluationSettings(Settings):
     """How reconstructions are scored."""
 
+    lag_seconds: Positive = 0.5
+    """Largest lag at which reconstruction and true movie are compared (s)."""
+    allow_training_clips: bool = False
+    """Score clips that the encoder was trained on; their scores say nothing about other clips."""
+
 
 class ResultsSettings(Settings):
     """What the results file holds."""
 
     include_stimulus: bool = False
     """Store the true movie, on the same clock, beside the reconstruction."""
+    include_baselines: bool = True
+    """Store the movies of the baselines (the ridge decoder's) beside the reconstruction."""
+    include_snapshots: bool = True
+    """Store the way from the blank screen to the final movie, where it was recorded."""
     movie_dtype: Literal["uint8", "float32"] = "uint8"
-    """How the reconstructed movie is stored; it is scored as stored."""
+    """How movies are stored; the reconstruction is scored as stored."""
 
 
 class RunSettings(Settings):

@@ -21,6 +21,7 @@ __all__ = [
     "atomic_directory",
     "atomic_path",
     "digest",
+    "jsonable",
     "read_arrays",
     "read_json",
     "size_text",
@@ -46,7 +47,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Raises
     ------
     ResultsError
-        If the folder cannot be written to, or the disk is full. The old file, if any, is untouched.
+        If the folder cannot be written to, the disk is full, or another program wrote the file in the meantime. What
+        stands there then is untouched.
 
     Examples
     --------
@@ -59,6 +61,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     _make_folder(target.parent)
+    before = _stamp(target)
     try:
         handle, name = tempfile.mkstemp(
             prefix=f".{target.name[:100]}.", suffix=f".partial{target.suffix}", dir=target.parent
@@ -73,6 +76,12 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         path.chmod(0o666 & ~_umask())
         with path.open("rb") as file:
             os.fsync(file.fileno())
+        if _stamp(target) != before:
+            raise ResultsError(
+                f"{target} was written by another program while this one was at work.",
+                "Its file is kept, and ours is not written.",
+                "Write to another name, or again once the other is done.",
+            )
         path.replace(target)
     except OSError as error:
         _raise_if_target_refuses(target, error)
@@ -110,7 +119,7 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
 def write_json(target: str | Path, content: Any) -> None:
     """Write JSON atomically; paths, NumPy scalars and arrays are written as their plain counterparts."""
     with atomic_path(target) as path:
-        path.write_text(json.dumps(content, indent=2, default=_plain, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=2, default=jsonable, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:
@@ -168,7 +177,7 @@ def digest(content: Any) -> str:
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if not isinstance(content, bytes):
-        content = json.dumps(content, sort_keys=True, default=_plain).encode()
+        content = json.dumps(content, sort_keys=True, default=jsonable).encode()
     return hashlib.sha256(content).hexdigest()
 
 
@@ -187,7 +196,8 @@ def size_text(n_bytes: float) -> str:
     return f"{n_bytes:.3g} {units[0]}"
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """Turn NumPy, tensors, settings and paths into what JSON can hold: the ``default`` of `json.dumps`."""
     if isinstance(value, np.generic):
         return value.item()
     if hasattr(value, "tolist"):
@@ -195,6 +205,14 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     return str(value)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _umask() -> int:

@@ -33,6 +33,19 @@ def test_a_failed_directory_leaves_the_old_one(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["encoder"]
 
 
+@pytest.mark.parametrize("existing", [True, False])
+def test_of_two_writers_the_first_to_finish_is_kept_and_the_other_told(tmp_path: Path, existing: bool):
+    target = tmp_path / "a.txt"
+    if existing:
+        target.write_text("old")
+    with pytest.raises(ResultsError, match="another program"), atomic_path(target) as slow:
+        slow.write_text("slow")
+        with atomic_path(target) as fast:
+            fast.write_text("fast")
+    assert target.read_text() == "fast"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_a_folder_that_is_a_file_is_said(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="could not be written"), atomic_path(tmp_path / "file" / "a.txt"):

@@ -33,6 +33,8 @@ class QuadratureCore(nn.Module):
         Rows and columns of the spatial filters (pixels), odd.
     stride
         Pixels between neighboring features.
+    temporal_stride
+        Frames between successive features.
     frame_rate
         Frames per second (Hz), for the initial kernels.
     seed
@@ -47,11 +49,12 @@ class QuadratureCore(nn.Module):
         memory: int,
         kernel_size: int,
         stride: int,
+        temporal_stride: int,
         frame_rate: float,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.memory, self.stride = memory, stride
+        self.memory, self.stride, self.temporal_stride = memory, stride, temporal_stride
         generator = torch.Generator().manual_seed(seed)
         temporal = _temporal_kernels(temporal_kernels, memory, frame_rate)
         self.temporal = nn.Parameter(temporal)
@@ -72,14 +75,15 @@ class QuadratureCore(nn.Module):
         Returns
         -------
         features : torch.Tensor
-            ``(batch, time, channel, rows, columns)`` with ``ceil(size / stride)`` rows and columns; channels ``k`` and
-            ``k + channels / 2`` are a pair.
+            ``(batch, step, channel, rows, columns)``, a step every ``temporal_stride`` frames from the first on, with
+            ``ceil(size / stride)`` rows and columns; channels ``k`` and ``k + channels / 2`` are a pair.
         suppression : torch.Tensor
-            ``(batch, time, rows, columns)`` factor, 1 where there is no contrast.
+            ``(batch, step, rows, columns)`` factor, 1 where there is no contrast.
         """
         batch, _, time, height, width = video.shape
-        # (batch, time, pixel, kernel) in memory: what a convolution with channels last wants
+        # (batch, step, pixel, kernel) in memory: what a convolution with channels last wants
         filtered = torch.einsum("bup,ktu->btpk", video.reshape(batch, time, height * width), self._past(time))
+        time = filtered.shape[1]
         maps = filtered.reshape(batch * time, height, width, -1).permute(0, 3, 1, 2)
         features = functional.conv2d(maps, self.spatial, stride=self.stride, padding=self.spatial.shape[-1] // 2)
         power = filtered.square().mean(dim=3).view(batch * time, 1, height, width)
@@ -91,9 +95,9 @@ class QuadratureCore(nn.Module):
         return features.view(batch, time, -1, rows, columns), suppression.view(batch, time, rows, columns)
 
     def _past(self, time: int) -> Tensor:
-        """Temporal kernels as ``(kernel, time, time)`` matrices: one matrix product beats thin convolutions."""
+        """Temporal kernels as ``(kernel, step, time)`` matrices: one matrix product beats thin convolutions."""
         frame = torch.arange(time, device=self.temporal.device)
-        lag = frame[:, None] - frame[None]
+        lag = frame[:: self.temporal_stride, None] - frame[None]
         known = (lag >= 0) & (lag < self.memory)
         return torch.where(known, self.temporal[:, lag.clamp(0, self.memory - 1)], 0.0)
 

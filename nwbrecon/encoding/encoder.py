@@ -79,6 +79,7 @@ class VideoEncoder(nn.Module):
             memory=memory,
             kernel_size=settings.kernel_size,
             stride=settings.stride,
+            temporal_stride=settings.temporal_stride,
             frame_rate=frame_rate,
             seed=seed,
         )
@@ -106,6 +107,13 @@ class VideoEncoder(nn.Module):
         self.behavior_mean.copy_(torch.as_tensor(behavior_mean))
         self.behavior_std.copy_(torch.as_tensor(behavior_std).clamp_min(1e-6))
 
+    def readout_power(self) -> Tensor:
+        """Mean over ROIs of the squared weights that belong to one ROI alone: what a session's data can overfit."""
+        power = self.readout.linear.square().sum() + self.readout.energy.square().sum()
+        if self.gain is not None:
+            power = power + self.gain.out.weight.square().sum()
+        return power / self.n_rois
+
     def features(self, video: Tensor, behavior: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps of the picture on the retina and their suppression; see `QuadratureCore`."""
         video = (video - self.video_mean) / self.video_std
@@ -115,7 +123,10 @@ class VideoEncoder(nn.Module):
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Rates ``(batch, roi, time)``; see `Encoder.predict_rates`."""
-        rates = functional.softplus(self.readout(*self.features(video, behavior)))
+        drive = self.readout(*self.features(video, behavior))
+        # a step's rate holds until the next step
+        drive = drive.repeat_interleave(self.settings.temporal_stride, dim=2)[:, :, : video.shape[2]]
+        rates = functional.softplus(drive)
         return rates if self.gain is None else rates * self.gain(self._standardized(behavior))
 
     forward = predict_rates

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding.encoder import VideoEncoder
@@ -57,12 +58,18 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     fits = [_LinearFit() for _ in aligned.groups]
     for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
         features, suppression = (maps[0] for maps in encoder.features(*window_video(aligned, [window])))
-        # (position, time, feature), the energies of the pairs beside the features
+        # (position, step, feature), the energies of the pairs beside the features
         local = features.permute(2, 3, 0, 1).flatten(0, 1)
         local = torch.cat([local, pair_energy(local)], dim=2) * suppression.permute(1, 2, 0).flatten(0, 1)[:, :, None]
         for fit, seen in zip(fits, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
             # every fourth clip is held out of the fit
-            fit.add(local, seen.weights[0], seen.measured[0], seen.known[0], held_out=index % 4 == 3)
+            fit.add(
+                local,
+                _by_step(seen.weights[0], encoder.core.temporal_stride),
+                seen.measured[0],
+                seen.known[0],
+                held_out=index % 4 == 3,
+            )
 
     readout, scores = encoder.readout, []
     map_size = readout.map_size
@@ -95,6 +102,11 @@ def _standardize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[in
     some = np.isfinite(behavior).any(axis=0)
     mean[some], deviation[some] = np.nanmean(behavior[:, some], axis=0), np.nanstd(behavior[:, some], axis=0)
     encoder.standardize(pixels.mean(), max(pixels.std(), 1.0), mean, np.where(deviation > 0, deviation, 1.0))
+
+
+def _by_step(weights: Tensor, stride: int) -> Tensor:
+    """Weights of frames ``(sample, time)`` to weights of the steps of the core, which hold for ``stride`` frames."""
+    return functional.pad(weights, (0, -weights.shape[1] % stride)).unflatten(1, (-1, stride)).sum(dim=2)
 
 
 class _LinearFit:

@@ -140,18 +140,18 @@ class Trainer:
         return pd.DataFrame(self.history)
 
     def _train_epoch(self, order: np.random.Generator) -> float:
-        encoder = self.encoder.train()
+        encoder, settings = self.encoder.train(), self.settings
         total = 0.0
         for step, windows in enumerate(self._batches(order)):
             done = self.epoch + step / self.n_steps
-            rate = self.settings.learning_rate * _schedule(done, self.settings.epochs)
+            rate = settings.learning_rate * _schedule(done, settings.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
             rates = encoder.predict_rates(*window_video(self.aligned, windows))
             loss = _loss(rates, observe(self.aligned, windows, warm_up=encoder.warm_up), self.likelihoods)
             self.optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), self.settings.gradient_norm)
+            (loss + settings.readout_penalty * encoder.readout_power()).backward()
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
             self.optimizer.step()
             self._average_weights()
             total += float(loss.detach())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from nwbrecon.config import ResponseSettings
 from nwbrecon.progress import progress
-from nwbrecon.session.deconvolution import baseline_offset, deconvolve, estimate_decay, noise_level, usual_decay
+from nwbrecon.session.deconvolution import deconvolve, estimate_decay, noise_level, usual_decay
 from nwbrecon.session.fluorescence import is_baseline_subtracted, relative_to_baseline, running_baseline
 from nwbrecon.session.model import ResponseGroup, SignalKind
 
@@ -131,6 +132,8 @@ def _medians(probe: np.ndarray) -> np.ndarray:
 def _deconvolve(values: np.ndarray, group: ResponseGroup, settings: ResponseSettings) -> str:
     """Deconvolve in place; gives the step in words."""
     interval = 1 / group.sampling_rate
+    window = round(settings.baseline_seconds / interval)
+    lower = np.float32(-ndtri(np.clip(settings.baseline_percentile, 1, 50) / 100))
     decay, source = settings.decay_seconds, "given"
     if decay is None:
         decay, source = usual_decay(group.indicator), f"usual for {group.indicator}"
@@ -142,7 +145,8 @@ def _deconvolve(values: np.ndarray, group: ResponseGroup, settings: ResponseSett
     for block in _blocks(values, f"deconvolving {group.name}"):
         traces = np.ascontiguousarray(values[:, block].T)
         noise = noise_level(traces)
-        traces -= baseline_offset(traces, noise)[:, None].astype(np.float32)
+        # of a silent trace, too, the percentile lies below the level: so many standard deviations of the noise
+        traces -= running_baseline(traces, window, settings.baseline_percentile) + lower * noise[:, None]
         threshold = noise if settings.threshold else None
         values[:, block] = deconvolve(traces, group.timestamps, decay, threshold).T
     kind = "thresholded by its noise, " if settings.threshold else ""

@@ -14,10 +14,12 @@ __all__ = ["name_clips"]
 
 MOMENTS = np.array([0.05, 0.3, 0.5, 0.7, 0.95])
 """Share of a presentation at which its pictures are compared with another's."""
-COARSE = 8
-"""Pictures are compared as means over so many rows and columns of blocks."""
-SAME_PICTURE = 2.0
-"""Coarse pictures that differ by less than so many grey levels on average are the same."""
+SAMPLED = 32
+"""Of each picture, about so many rows and columns are compared."""
+SAME_PICTURE = 0.15
+"""Pictures that differ by less than this share of their contrast on average are the same, compressed or a flip late."""
+LEAST_DIFFERENCE = 2.0
+"""Pictures that differ by less than so many grey levels are the same, whatever their contrast."""
 
 
 def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore]) -> list[str]:
@@ -34,8 +36,9 @@ def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore])
     stores
         Where the pixels are, by key.
     """
-    looks = _by_looks([p for p in pieces if not p.timeline.indexed and not (p.trusted and p.label)], stores)
-    ranges: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
+    named = _named(pieces)
+    looks = _by_looks([p for p in pieces if not p.timeline.indexed and p.label not in named], stores)
+    ranges: dict[Hashable, dict[tuple[int, int], None]] = defaultdict(dict)
     identities: list[Hashable] = []
     names: dict[Hashable, str] = {}
     for piece in pieces:
@@ -48,7 +51,7 @@ def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore])
             whole = first == 0 and last == stores[piece.timeline.store].n_frames - 1
             part = "" if whole else f"[{first}]" if first == last else f"[{first}:{last + 1}]"
             names[identity] = store + part + " backward" * backward
-        elif piece.trusted and piece.label:
+        elif piece.label in named:
             identity = piece.label
             names[identity] = piece.label
         else:
@@ -58,14 +61,25 @@ def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore])
     return _prefer_labels(pieces, identities, names)
 
 
-def _known(piece: Presentation, ranges: list[tuple[int, int]]) -> tuple[int, int]:
+def _named(pieces: Sequence[Presentation]) -> set[str]:
+    """Labels that are identities: trusted, and of one length wherever they stand."""
+    lengths: dict[str, list[int]] = defaultdict(list)
+    for piece in pieces:
+        if piece.trusted and piece.label:
+            lengths[piece.label].append(len(piece.frames))
+    return {label for label, found in lengths.items() if max(found) - min(found) <= EDGE_FRAMES + 0.02 * max(found)}
+
+
+def _known(piece: Presentation, ranges: dict[tuple[int, int], None]) -> tuple[int, int]:
     """Range of frames, as it was called when it was first met: a frame dropped at an end is no new clip."""
     low, high = int(piece.frames.min()), int(piece.frames.max())
-    slack = EDGE_FRAMES if high - low >= 10 * EDGE_FRAMES else 0
-    for known in ranges:
-        if abs(known[0] - low) <= slack and abs(known[1] - high) <= slack:
-            return known
-    ranges.append((low, high))
+    if (low, high) in ranges:
+        return low, high
+    if high - low >= 10 * EDGE_FRAMES:
+        for known in ranges:
+            if abs(known[0] - low) <= EDGE_FRAMES and abs(known[1] - high) <= EDGE_FRAMES:
+                return known
+    ranges[low, high] = None
     return low, high
 
 
@@ -76,11 +90,11 @@ def _by_looks(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore]) 
     counts: dict[str, int] = defaultdict(int)
     for piece, length in zip(pieces, lengths, strict=True):
         same = None
-        if np.count_nonzero(np.abs(lengths - length) <= EDGE_FRAMES) > 1:
-            picture = _picture(piece, stores[piece.timeline.store])
+        near = lengths[np.abs(lengths - length) <= EDGE_FRAMES]
+        if len(near) > 1:
+            picture = _pictures(piece, stores[piece.timeline.store], int(near.min()))
             for other, seen_picture in seen:
-                close = abs(len(other.frames) - length) <= EDGE_FRAMES and seen_picture.shape == picture.shape
-                if close and float(np.abs(seen_picture - picture).mean()) < SAME_PICTURE:
+                if abs(len(other.frames) - length) <= EDGE_FRAMES and _alike(seen_picture, picture):
                     same = found[id(other)]
                     break
             else:
@@ -93,14 +107,16 @@ def _by_looks(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore]) 
     return found
 
 
-def _picture(piece: Presentation, store: FrameStore) -> np.ndarray:
-    moments = piece.frames[np.round(MOMENTS * (len(piece.frames) - 1)).astype(int)]
-    frames = store.read(moments)
-    rows, columns = (np.unique(np.linspace(0, size, COARSE, endpoint=False).astype(int)) for size in frames.shape[1:])
-    sums = np.add.reduceat(np.add.reduceat(frames, rows, axis=1), columns, axis=2)
-    heights = np.diff(np.append(rows, frames.shape[1]))
-    widths = np.diff(np.append(columns, frames.shape[2]))
-    return sums / np.outer(heights, widths)
+def _pictures(piece: Presentation, store: FrameStore, length: int) -> np.ndarray:
+    # single pixels, not means over blocks: those of two clips of fine noise would be the same grey
+    frames = store.read(piece.frames[np.round(MOMENTS * (length - 1)).astype(int)])
+    return frames[:, :: max(1, frames.shape[1] // SAMPLED), :: max(1, frames.shape[2] // SAMPLED)]
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape:
+        return False
+    return float(np.abs(one - other).mean()) < max(LEAST_DIFFERENCE, SAME_PICTURE * float(one.std()))
 
 
 def _prefer_labels(

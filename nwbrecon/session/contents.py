@@ -63,7 +63,7 @@ def walk(nwbfile: Any) -> Iterator[Item]:
         "stimulus/presentation": nwbfile.stimulus,
         "stimulus/templates": nwbfile.stimulus_template,
         "processing": nwbfile.processing,
-        "intervals": nwbfile.intervals,
+        "intervals": {table.name: table for table in _intervals(nwbfile)},
         "analysis": nwbfile.analysis,
     }
     for place, members in places.items():
@@ -71,6 +71,13 @@ def walk(nwbfile: Any) -> Iterator[Item]:
             yield from _descend(place, member)
     if nwbfile.units is not None:
         yield Item("units", nwbfile.units)
+
+
+def _intervals(nwbfile: Any) -> list[Any]:
+    # a file read from disk lists trials and epochs among its intervals, one made in memory does not
+    named = [nwbfile.trials, nwbfile.epochs, nwbfile.invalid_times]
+    listed = list(nwbfile.intervals.values())
+    return listed + [table for table in named if table is not None and all(table is not other for other in listed)]
 
 
 def _descend(place: str, content: Any) -> Iterator[Item]:

@@ -7,9 +7,8 @@ import re
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import isotonic_regression
-from scipy.stats import norm
 
-__all__ = ["baseline_offset", "deconvolve", "estimate_decay", "noise_level", "usual_decay"]
+__all__ = ["deconvolve", "estimate_decay", "noise_level", "usual_decay"]
 
 LONGEST_REACH = 300.0
 """Decay times on either side of a segment's middle; ``exp(2 * 300)`` is still a float64."""
@@ -246,31 +245,6 @@ def estimate_decay(traces: np.ndarray, interval: float) -> float | None:
     weight = np.cumsum(strength[good][order])
     median = decays[good][order][np.searchsorted(weight, weight[-1] / 2)]
     return float(np.clip(median, *DECAY_RANGE))
-
-
-def baseline_offset(traces: np.ndarray, noise: np.ndarray, percentile: float = 10.0) -> np.ndarray:
-    """Level of each trace without activity: its low percentile, put right for the noise that pulls it down.
-
-    A silent trace has its ``p``-th percentile ``norm.ppf(p)`` standard deviations of the noise off its level.
-
-    Parameters
-    ----------
-    traces
-        ``(roi, sample)``
-    noise
-        ``(roi,)`` standard deviation of the noise.
-    percentile
-        Which percentile.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(roi,)``; NaN where a trace is all NaN.
-    """
-    level = np.full(len(traces), np.nan)
-    some = np.isfinite(traces).any(axis=1)
-    level[some] = np.nanpercentile(traces[some], percentile, axis=1)
-    return level - noise * norm.ppf(percentile / 100)
 
 
 def _centered(traces: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,14 +23,7 @@ _NAMES = re.compile(r"(stimulus|stim|condition|video|image|movie)(_?(id|name))?|
 _NUMBERS = re.compile(r"(clip|scene|trial_type|image|stimulus|condition)_?(number|index|nr|no)")
 _FILM = re.compile(r"(movie|film|video|source_film|source_movie|source_video)(_?name)?")
 _SPLIT = re.compile(r"split|tier|fold_name|data_?split|subset")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-}
-_SPLITS |= {"test": "test", "testing": "test", "oracle": "test"}
+_SPLITS = (("test", r"test|oracle"), ("validation", r"\bval"), ("train", r"train"))
 _STIMULUS_TABLE = re.compile(r"trial|clip|movie|stim|present|video|monet|trippy|scene|image", re.IGNORECASE)
 _OTHER_TABLE = re.compile(r"epoch|invalid|lick|running|behavior|sleep|state|ripple|sweep", re.IGNORECASE)
 
@@ -59,8 +53,9 @@ def row_notes(table: IntervalTable) -> pd.DataFrame:
         {
             "label": label,
             "trusted": trusted,
-            "film": nothing if film is None or film.equals(label) else film,
-            "split": nothing if split is None else split.str.lower().map(lambda word: _SPLITS.get(word, "")),
+            # a film that all come from, or a clip's own name, keeps nothing together
+            "film": nothing if film is None or film.nunique() == 1 or (trusted and film.equals(label)) else film,
+            "split": nothing if split is None else split.map(_split),
             "kind": [stimulus_kind(kind, table.name, unknown="") for kind in kinds],
         },
         index=rows.index,
@@ -76,6 +71,7 @@ def divide(timeline: Timeline, tables: Sequence[IntervalTable], warn: Callable[[
     jumps: an interval over ten showings in a row is ten presentations.
     """
     pieces = runs(timeline)
+    begins = [piece.first for piece in pieces]
     ranked = sorted(tables, key=_evidence, reverse=True)
     taken = np.zeros(len(timeline), dtype=bool)
     divided: list[Presentation] = []
@@ -83,16 +79,16 @@ def divide(timeline: Timeline, tables: Sequence[IntervalTable], warn: Callable[[
         rows = _fitting_rows(timeline, table, pieces, taken) if _evidence(table) > 0 else []
         if not rows:
             continue
-        notes = row_notes(table)
+        notes = row_notes(table).to_dict(orient="index")
         for row, first, last, filled in rows:
             taken[first:last] = True
-            note = notes.loc[row].to_dict()
-            inside = [piece for piece in pieces if piece.first < last and piece.last > first]
+            note = notes[row]
+            inside = pieces[bisect_right(begins, first) - 1 : bisect_left(begins, last)]
             if len(inside) == 1 or (filled and not timeline.indexed):
                 divided.append(Presentation(timeline, first, last, **note))
             else:
                 # the row says of several showings together what may not hold for each
-                note |= {"label": "", "trusted": False}
+                note = {**note, "label": "", "trusted": False}
                 divided += [
                     Presentation(timeline, max(piece.first, first), min(piece.last, last), **note) for piece in inside
                 ]
@@ -129,7 +125,7 @@ def _fitting_rows(
     lasts = np.searchsorted(timeline.onsets, stops - tolerance).tolist()
     shown = np.concatenate([[0.0], np.cumsum(timeline.ends - timeline.onsets)])
     run_edges = {piece.first for piece in pieces} | {len(timeline)}
-    still = timeline.kind == "image"
+    still = len(pieces) > len(timeline) / 2
     rows, busy = [], taken.copy()
     for row, (first, last) in enumerate(zip(firsts, lasts, strict=True)):
         filled = bool(shown[last] - shown[first] >= COVERED * (stops[row] - starts[row]))
@@ -148,6 +144,10 @@ def _untaken(pieces: Sequence[Presentation], taken: np.ndarray) -> list[Presenta
         for first, last in zip(edges[::2], edges[1::2], strict=True):
             free.append(Presentation(piece.timeline, piece.first + int(first), piece.first + int(last)))
     return free
+
+
+def _split(word: str) -> str:
+    return next((split for split, pattern in _SPLITS if re.search(pattern, word.lower())), "")
 
 
 def _word(value: object) -> str:

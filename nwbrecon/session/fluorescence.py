@@ -30,7 +30,7 @@ def running_baseline(traces: np.ndarray, window: int, percentile: float) -> np.n
     Returns
     -------
     numpy.ndarray
-        ``(roi, sample)`` float32; NaN for a trace that has a window without any value.
+        ``(roi, sample)`` float32; NaN for a trace without any value. Windows without a value are bridged.
     """
     n_samples = traces.shape[1]
     window = int(np.clip(window, 1, n_samples))
@@ -38,6 +38,10 @@ def running_baseline(traces: np.ndarray, window: int, percentile: float) -> np.n
     firsts = np.unique(np.append(np.arange(0, n_samples - window, hop), n_samples - window))
     levels = np.stack([_percentile(traces[:, first : first + window], percentile) for first in firsts], axis=1)
     middles = firsts + (window - 1) / 2
+    for level in levels:
+        known = np.isfinite(level)
+        if known.any() and not known.all():
+            level[~known] = np.interp(middles[~known], middles[known], level[known])
     samples = np.clip(np.arange(n_samples), middles[0], middles[-1])
     right = np.clip(np.searchsorted(middles, samples), 1, max(1, len(middles) - 1))
     if len(middles) == 1:

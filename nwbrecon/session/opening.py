@@ -92,13 +92,18 @@ def _session(
     contents = [list(walk(file.nwbfile)) for file in files]
     everything = [item for items in contents for item in items]
 
+    if len({file.nwbfile.timestamps_reference_time for file in files}) > 1:
+        warnings.append(
+            "The files name different moments as time zero; their clocks were taken to be one all the same."
+        )
+
     groups: dict[str, ResponseGroup] = {}
     for file, items in zip(files, contents, strict=True):
         for group in find_responses(items, warnings.append):
             group.name = _unused_name(group, file, groups, several=len(files) > 1)
             groups[group.name] = group.using(signal)
     if not groups:
-        raise _no_responses(source, everything)
+        raise _no_responses(source, everything, warnings)
     for name, delay in delays.items():
         if name not in groups:
             raise SessionError(
@@ -153,12 +158,12 @@ def _unused_name(group: ResponseGroup, file: OpenFile, taken: dict[str, Response
     return next((name for name in names if name not in taken), f"{group.name} {number}")
 
 
-def _no_responses(source: Source, items: list[Item]) -> SessionError:
+def _no_responses(source: Source, items: list[Item], warnings: list[str]) -> SessionError:
     spikes = any(item.path == "units" for item in items)
     return SessionError(
         f"{source.location} holds no responses of ROIs"
         + (", only spike times of units, which cannot be read yet." if spikes else "."),
-        f"A RoiResponseSeries with a clock was expected. {holdings(items)}",
+        f"A RoiResponseSeries with a clock was expected. {' '.join([holdings(items), *warnings])}",
         "Give a file with the processed two-photon data of the session"
         + (
             " (a raw movie has to go through segmentation first)."

@@ -19,7 +19,7 @@ __all__ = ["find_responses", "signal_kind"]
 # tried in this order: "neuropil_corrected" is corrected, "dff_events" is events
 _KINDS = (
     (SignalKind.EVENTS, r"event|deconv|spike|oasis|inferred|mcmc"),
-    (SignalKind.DFF, r"df_?f\b|dff|d_?f_?over_?f|delta_?f"),
+    (SignalKind.DFF, r"dff|dfoverf|deltaf"),
     (SignalKind.CORRECTED, r"correct|subtract|denoised"),
     (SignalKind.NEUROPIL, r"neuropil|fneu|npil"),
 )
@@ -42,7 +42,7 @@ def signal_kind(path: str, types: set[str] = frozenset()) -> SignalKind:  # type
     """
     names = path.split("/")[::-1]
     for name in (names[0], *sorted(types), *names[1:]):
-        spelled = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        spelled = re.sub(r"[^a-z0-9]", "", name.lower())
         for kind, pattern in _KINDS:
             if re.search(pattern, spelled):
                 return kind

@@ -64,7 +64,7 @@ def clean_clock(times: np.ndarray) -> np.ndarray | None:
         if place == len(tails):
             tails.append(times[row])
             tail_rows.append(row)
-        else:
+        elif times[row] < tails[place]:
             tails[place], tail_rows[place] = times[row], row
         before[row] = tail_rows[place - 1] if place else -1
     rows = np.empty(len(tails), dtype=np.int64)

@@ -15,7 +15,7 @@ from nwbrecon.session.series import clean_clock, sample_times
 from nwbrecon.session.tables import IntervalTable
 from nwbrecon.session.timeline import Timeline, frame_ends
 
-__all__ = ["by_frame_column", "by_index", "by_own_clock", "by_template_name", "stimulus_kind"]
+__all__ = ["by_frame_column", "by_index", "by_own_clock", "by_template_name", "frames_named", "stimulus_kind"]
 
 Warn = Callable[[str], None]
 
@@ -78,7 +78,7 @@ def by_frame_column(table: IntervalTable, stores: Mapping[str, FrameStore], warn
     ``_presentations`` behind it that the template's has not.
     """
     rows = table.rows
-    if "frame" not in rows or rows["frame"].dtype.kind not in "iuf" or rows.empty:
+    if frames_named(table) is None:
         return []
     named = rows["stimulus_name"].astype(str) if "stimulus_name" in rows else rows["frame"].astype(str) * 0
     timelines = []
@@ -104,6 +104,13 @@ def by_frame_column(table: IntervalTable, stores: Mapping[str, FrameStore], warn
         if timeline is not None:
             timelines.append(timeline)
     return timelines
+
+
+def frames_named(table: IntervalTable) -> int | None:
+    """How many frames a template must have for the column ``frame`` of a table; ``None`` if there is no such column."""
+    if "frame" not in table.rows or table.rows["frame"].dtype.kind not in "iuf" or table.rows["frame"].isna().all():
+        return None
+    return int(table.rows["frame"].max()) + 1
 
 
 def by_template_name(
@@ -136,7 +143,7 @@ def by_template_name(
         for row, (start, stop, key) in enumerate(zip(rows["start_time"], rows["stop_time"], keys, strict=True)):
             if key is None:
                 continue
-            n_frames, rate = stores[key].n_frames, rates[key]
+            n_frames, rate = stores[key].n_frames, rates.get(key)
             evenly = n_frames / (stop - start)
             # a rate that would not fill the interval to a tenth belongs to something else
             rate = rate if rate is not None and abs(rate / evenly - 1) < 0.1 else evenly

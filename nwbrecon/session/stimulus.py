@@ -16,8 +16,8 @@ from nwbrecon.session.contents import Item
 from nwbrecon.session.divide import divide, row_notes
 from nwbrecon.session.frames import FrameAxes, ImageStore, MovieStore, find_axes, ordered_images
 from nwbrecon.session.model import FrameClock, FrameStore, Stimulus
-from nwbrecon.session.series import sample_times, sliceable
-from nwbrecon.session.showings import by_frame_column, by_index, by_own_clock, by_template_name
+from nwbrecon.session.series import median_interval, sample_times, sliceable
+from nwbrecon.session.showings import by_frame_column, by_index, by_own_clock, by_template_name, frames_named
 from nwbrecon.session.tables import IntervalTable, read_intervals
 from nwbrecon.session.timeline import Presentation, cut_at_shared_edges
 
@@ -61,7 +61,13 @@ class _Finder:
         except SessionError as error:
             self.refused[item.path] = error.found
             return None
-        return self.stores[item.path]
+        store = self.stores[item.path]
+        if self.axes == "auto" and store.height > store.width:
+            self.warn(
+                f"{item.path} is read as {store.height} rows of {store.width}; should it be lying on its side, "
+                'say frame_axes="TXY".'
+            )
+        return store
 
     def image_store(self, item: Item) -> FrameStore | None:
         """Store of the pixels of an ``Images`` container."""
@@ -159,41 +165,15 @@ def _frames_counted(movie: Any, indices: np.ndarray) -> int | None:
 
 
 def _from_tables(
-    finder: _Finder,
-    items: Sequence[Item],
-    tables: Sequence[IntervalTable],
-    used: set[str],
+    finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable], used: set[str]
 ) -> list[Presentation]:
     """Presentation tables that name a template; templates that an index series shows are not looked up again."""
-    templates: dict[str, FrameStore] = {}
-    rates: dict[str, float | None] = {}
-    for item in finder.items:
-        if item.parents != ("stimulus", "templates") or item.path in used:
-            continue
-        if item.is_images_over_time:
-            counts = [
-                int(np.nanmax(table.rows["frame"])) + 1
-                for table in tables
-                if "frame" in table.rows
-                and table.rows["frame"].dtype.kind in "iuf"
-                and table.rows["frame"].notna().any()
-            ]
-            shape = getattr(item.content.data, "shape", ())
-            # frame axis last, if only that axis has as many frames as a table counts
-            n_frames = next((n for n in counts if shape and shape[-1] == n != shape[0]), None)
-            store = finder.movie_store(item, n_frames)
-            rate = item.content.rate
-            rates[item.path] = float(rate) if rate is not None and np.isfinite(rate) and rate > 0 else None
-            if rates[item.path] is None and store is not None and item.content.timestamps is not None:
-                times = sample_times(item.content, store.n_frames)
-                if times is not None and len(times) > 1 and np.median(np.diff(times)) > 0:
-                    rates[item.path] = float(1 / np.median(np.diff(times)))
-        elif "Images" in item.types:
-            store, rates[item.path] = finder.image_store(item), None
-        else:
-            continue
-        if store is not None:
-            templates[item.path] = store
+    templates = _templates(finder, tables, used)
+    rates = {
+        item.path: _frame_rate(item.content, templates[item.path].n_frames)
+        for item in finder.items
+        if item.path in templates and item.is_images_over_time
+    }
     pieces: list[Presentation] = []
     chosen = {item.path for item in items if item.is_intervals}
     for table in tables:
@@ -209,6 +189,34 @@ def _from_tables(
             note = notes.iloc[row].to_dict()
             pieces.append(Presentation(timeline, 0, len(timeline), **{**note, "kind": timeline.kind}))
     return pieces
+
+
+def _templates(finder: _Finder, tables: Sequence[IntervalTable], used: set[str]) -> dict[str, FrameStore]:
+    """Movies and sets of images that have no clock of their own by which they were shown."""
+    counts = {count for table in tables if (count := frames_named(table)) is not None}
+    templates: dict[str, FrameStore] = {}
+    for item in finder.items:
+        if item.parents[0] != "stimulus" or item.path in used:
+            continue
+        store = None
+        if item.is_images_over_time and (item.parents[1] == "templates" or _frame_rate(item.content, 2) is None):
+            shape = sliceable(item.content.data).shape
+            # the frame axis is the last one if only that has as many frames as a table counts
+            n_frames = next((count for count in counts if shape[-1] == count != shape[0]), None)
+            store = finder.movie_store(item, n_frames)
+        elif "Images" in item.types:
+            store = finder.image_store(item)
+        if store is not None:
+            templates[item.path] = store
+    return templates
+
+
+def _frame_rate(movie: Any, n_frames: int) -> float | None:
+    times = sample_times(movie, n_frames)
+    if times is None or len(times) < 2:
+        return None
+    interval = median_interval(times)
+    return 1 / interval if interval > 0 else None
 
 
 def _from_own_clock(

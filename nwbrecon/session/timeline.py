@@ -147,11 +147,13 @@ def cut_at_shared_edges(pieces: Sequence[Presentation]) -> list[Presentation]:
         if piece.timeline.indexed:
             low, high = int(piece.frames.min()), int(piece.frames.max()) + 1
             edges.setdefault(piece.timeline.store, set()).update((low, high))
+    ordered = {store: np.array(sorted(found)) for store, found in edges.items()}
     cut: list[Presentation] = []
     for piece in pieces:
         frames, inside = piece.frames, list[int]()
         if piece.timeline.indexed and (np.diff(frames) >= 0).all():
-            for edge in sorted(edges[piece.timeline.store]):
+            span = np.searchsorted(ordered[piece.timeline.store], (frames[0] + EDGE_FRAMES + 1, frames[-1]))
+            for edge in ordered[piece.timeline.store][slice(*span)].tolist():
                 previous = inside[-1] if inside else int(frames[0])
                 if edge - previous > EDGE_FRAMES and int(frames[-1]) + 1 - edge > EDGE_FRAMES:
                     inside.append(edge)

@@ -311,3 +311,26 @@ def openscope(tmp_path_factory):
             template["data"] = truth.movie.transpose(2, 1, 0)
             template["data"].attrs.update(attributes)
     return truth
+
+
+def add_dff(nwb, data, table, name="dff", container="DfOverF", **clock):
+    """A response series in memory or on its way to a file."""
+    ophys = nwb.processing["ophys"]
+    if container not in ophys.data_interfaces:
+        ophys.add(Fluorescence(name=container) if "luor" in container else DfOverF(name=container))
+    clock = clock or {"rate": 10.0, "starting_time": 0.0}
+    series = RoiResponseSeries(name=name, data=data, rois=region(table), unit="a.u.", **clock)
+    ophys[container].add_roi_response_series(series)
+    return series
+
+
+def with_responses(nwb, n_samples=400, n_rois=3):
+    table = add_plane(nwb, 1, n_rois, 10.0)
+    add_dff(nwb, np.zeros((n_samples, n_rois)), table)
+    return nwb
+
+
+def with_movie(nwb, n_frames=60):
+    movie = clip_frames(0, n_frames)
+    nwb.add_stimulus(ImageSeries(name="movie", data=movie, unit="n.a.", rate=30.0, starting_time=1.0))
+    return nwb

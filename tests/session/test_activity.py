@@ -5,6 +5,7 @@ import pytest
 from nwbrecon.config import ResponseSettings
 from nwbrecon.session import ResponseGroup, Signal, SignalKind, activity
 from nwbrecon.session.activity import ROIS_AT_ONCE
+from nwbrecon.session.deconvolution import deconvolve
 
 
 def stored(values, kind, path="processing/ophys/x"):
@@ -75,6 +76,24 @@ def test_a_baseline_that_was_subtracted_is_not_divided_by_again():
     np.testing.assert_array_equal(found.values, noisy.astype(np.float32))
     assert "subtracted already" in found.origin
     assert correlation(activity(group(noisy, SignalKind.RAW)).values, spikes) > 0.8
+
+
+def test_a_drift_that_dff_has_kept_is_no_activity():
+    _, dff, _, _ = simulate()
+    noisy = dff + np.random.default_rng(1).normal(0, 0.05, dff.shape)
+    drift = np.linspace(0, 1, len(dff))[:, None]
+    still = activity(group(noisy, SignalKind.DFF, indicator="GCaMP6m")).values
+    drifting = activity(group(noisy + drift, SignalKind.DFF, indicator="GCaMP6m")).values
+    assert correlation(drifting, still) > 0.97
+    assert np.nanmean(drifting) == pytest.approx(np.nanmean(still), rel=0.15)
+
+
+def test_the_level_of_a_silent_trace_is_found_under_its_noise():
+    noise = np.random.default_rng(1).normal(0, 0.1, (3000, 4))
+    found = activity(group(noise + 0.3, SignalKind.DFF, indicator="GCaMP6s")).values
+    around_zero = deconvolve(noise.T, np.arange(3000) / 10, 1.0).T
+    assert np.nanmean(found) == pytest.approx(np.nanmean(around_zero), rel=0.3)
+    assert np.nanmean(found) < 0.3 * np.nanmean(deconvolve(noise.T + 0.1, np.arange(3000) / 10, 1.0))
 
 
 def test_stored_events_are_taken_as_they_are():

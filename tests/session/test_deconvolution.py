@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from nwbrecon.session import deconvolution
-from nwbrecon.session.deconvolution import baseline_offset, deconvolve, estimate_decay, noise_level
+from nwbrecon.session.deconvolution import deconvolve, estimate_decay, noise_level
 
 
 def response_matrix(times, decay):
@@ -135,12 +135,3 @@ def test_the_decay_is_found_from_the_autocovariance(rate, decay):
 def test_no_decay_is_made_up():
     assert estimate_decay(np.zeros((2, 100)), 0.1) is None
     assert estimate_decay(np.full((2, 100), np.nan), 0.1) is None
-
-
-def test_the_level_of_a_silent_trace_is_put_right_for_its_noise():
-    rng = np.random.default_rng(4)
-    traces = 3 + rng.normal(0, 0.5, (4, 5000))
-    traces[1] = np.nan
-    found = baseline_offset(traces, np.full(4, 0.5))
-    np.testing.assert_allclose(found[[0, 2, 3]], 3, atol=0.05)
-    assert np.isnan(found[1])

@@ -1,0 +1,176 @@
+"""Scores of reconstructions against the movies that were shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.config import EvaluationSettings
+from nwbrecon.errors import NwbreconError
+from nwbrecon.evaluation.scores import Scores
+from nwbrecon.inversion import Reconstruction, Reconstructions
+from nwbrecon.metrics import (
+    bootstrap_interval,
+    dynamic_correlation,
+    frame_correlations,
+    lag_correlations,
+    pixel_correlation,
+)
+
+__all__ = ["evaluate", "score_movies"]
+
+METRICS = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
+
+
+def evaluate(
+    reconstructions: Reconstructions, aligned: AlignedSession, settings: EvaluationSettings | None = None
+) -> Scores:
+    """Score reconstructions, and the baselines that come with them, against the true movies of a session.
+
+    Parameters
+    ----------
+    reconstructions
+        What was reconstructed.
+    aligned
+        The session it came from.
+    settings
+        How to score.
+
+    Returns
+    -------
+    Scores
+        One row a trial and method, beside chance and summaries with intervals.
+
+    Raises
+    ------
+    NwbreconError
+        If a reconstructed clip was trained on, unless the settings allow it.
+    """
+    settings = settings or EvaluationSettings()
+    learned = sorted(
+        {item.clip for item in reconstructions if (aligned.trials.loc[list(item.trials), "split"] == "train").any()}
+    )
+    if learned and not settings.allow_training_clips:
+        raise NwbreconError(
+            f"The encoder was trained on {len(learned)} of the reconstructed clips ({', '.join(learned[:3])}).",
+            "A score on a clip that was learned from says nothing about others.",
+            "Reconstruct test clips, or ask for it by name with allow_training_clips.",
+        )
+    movies = {item.trials[0]: np.asarray(aligned.trial(item.trials[0]).video) for item in reconstructions}
+    repeats = aligned.trials["repeat"].to_dict()
+    return score_movies(reconstructions, movies, repeats, settings)
+
+
+def score_movies(
+    reconstructions: Reconstructions,
+    movies: Mapping[int, np.ndarray],
+    repeats: Mapping[int, int],
+    settings: EvaluationSettings | None = None,
+) -> Scores:
+    """Score reconstructions against true movies that are at hand.
+
+    Parameters
+    ----------
+    reconstructions
+        What was reconstructed.
+    movies
+        True movie ``(time, height, width)`` of each trial, grey level 0-255.
+    repeats
+        Which showing of its clip each trial was, 0 for the first.
+    settings
+        How to score.
+    """
+    settings = settings or EvaluationSettings()
+    mask = reconstructions.mask
+    methods = {reconstructions.method: {item.trials[0]: item.video for item in reconstructions}}
+    for item in reconstructions:
+        for name, video in item.baselines.items():
+            methods.setdefault(name, {})[item.trials[0]] = video
+    most_lag = round(settings.lag_seconds * reconstructions[0].frame_rate) if len(reconstructions) else 0
+    lags = np.arange(-most_lag, most_lag + 1)
+
+    trials, frames, curves = [], [], []
+    for method, videos in methods.items():
+        for item in reconstructions:
+            trial = item.trials[0]
+            video, movie = videos[trial], movies[trial]
+            by_frame = frame_correlations(video, movie, mask)
+            curve = lag_correlations(video, movie, lags, mask)
+            curves.append(pd.DataFrame({"method": method, "clip": item.clip, "lag": lags, "pixel_correlation": curve}))
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "trial": trial,
+                        "clip": item.clip,
+                        "method": method,
+                        "frame": np.arange(len(video)),
+                        "time": item.times,
+                        "frame_correlation": by_frame,
+                    }
+                )
+            )
+            trials.append(
+                {
+                    "clip": item.clip,
+                    "trial": trial,
+                    "repeat": int(repeats.get(trial, 0)),
+                    "onset": item.onset,
+                    "n_frames": len(video),
+                    "method": method,
+                    "pixel_correlation": pixel_correlation(video, movie, mask),
+                    "dynamic_correlation": dynamic_correlation(video, movie, mask),
+                    "frame_correlation": _mean(by_frame),
+                    "lag": int(lags[np.nanargmax(curve)]) if np.isfinite(curve).any() else 0,
+                    "chance": _chance(item, video, reconstructions, movies, mask),
+                    "pixel_correlation_full": pixel_correlation(video, movie),
+                    "dynamic_correlation_full": dynamic_correlation(video, movie),
+                    "frame_correlation_full": _mean(frame_correlations(video, movie)),
+                }
+            )
+    table = pd.DataFrame(trials)
+    by_lag = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
+    return Scores(
+        trials=table,
+        frames=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
+        lags=by_lag.groupby(["method", "lag"], sort=False, as_index=False)["pixel_correlation"].mean(),
+        summary=_summary(table),
+        mask_fraction=float(mask.mean()),
+        info={"settings": settings.model_dump(mode="json")},
+    )
+
+
+def _chance(
+    item: Reconstruction,
+    video: np.ndarray,
+    reconstructions: Reconstructions,
+    movies: Mapping[int, np.ndarray],
+    mask: np.ndarray,
+) -> float:
+    """Mean pixel correlation with the other clips' movies: what a reconstruction of the wrong clip would score."""
+    others = {other.clip: movies[other.trials[0]] for other in reconstructions if other.clip != item.clip}
+    values = []
+    for movie in others.values():
+        length = min(len(movie), len(video))
+        values.append(pixel_correlation(video[:length], movie[:length], mask))
+    return _mean(np.array(values))
+
+
+def _summary(trials: pd.DataFrame) -> pd.DataFrame:
+    """Mean over clips with an interval; the showings of a clip are averaged first, since they are not independent."""
+    rows = []
+    metrics = [*METRICS, "chance", *(f"{metric}_full" for metric in METRICS)]
+    shown = {"all": trials, "first": trials[trials["repeat"] == 0], "later": trials[trials["repeat"] > 0]}
+    for presentations, part in shown.items():
+        for method, of_method in part.groupby("method", sort=False):
+            by_clip = of_method.groupby("clip")[metrics].mean()
+            for metric in metrics:
+                mean, low, high = bootstrap_interval(by_clip[metric].to_numpy())
+                rows.append((method, metric, presentations, mean, low, high, len(by_clip)))
+    return pd.DataFrame(rows, columns=["method", "metric", "presentations", "mean", "low", "high", "n_clips"])
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

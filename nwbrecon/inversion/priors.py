@@ -1,0 +1,123 @@
+"""What natural movies look like: the prior that an inversion starts from, and the coordinates in which it is white."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["MoviePrior", "autocovariance"]
+
+# eigenvalues below this share of the mean are estimation noise; the floor keeps every coordinate usable
+_FLOOR = 1e-4
+
+
+def autocovariance(
+    videos: Sequence[np.ndarray], max_lags: tuple[int, int, int], mean: float | None = None
+) -> np.ndarray:
+    """Mean product of pixels by their distance in time and space, over all clips.
+
+    Parameters
+    ----------
+    videos
+        ``(time, height, width)`` clips, of any length; deviations, or movies from which ``mean`` is taken away.
+    max_lags
+        Largest lag in frames, rows and columns. Lags that no clip is long enough for repeat the last known one.
+    mean
+        What is taken away from every pixel; ``None`` for nothing.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(lag + 1, row + 1, column + 1)`` float64, symmetric lags averaged.
+    """
+    shape = [size + 1 for size in max_lags]
+    products, counts = np.zeros(shape), np.zeros(shape)
+    for video in videos:
+        deviation = np.asarray(video, dtype=np.float64) - (mean or 0.0)
+        # twice the size in each direction, so that the circular products do not wrap
+        padded = [size + min(size, lag + 1) for size, lag in zip(deviation.shape, max_lags, strict=True)]
+        power = np.abs(np.fft.rfftn(deviation, padded)) ** 2
+        circular = np.fft.irfftn(power, padded)
+        last = [min(size, lag + 1) for size, lag in zip(deviation.shape, max_lags, strict=True)]
+        window = tuple(slice(0, size) for size in last)
+        # rows and columns to either side; time is symmetric by itself once both sides of space are averaged
+        mirrored = 0.25 * sum(
+            _flip(circular, rows, columns)[window] for rows in (False, True) for columns in (False, True)
+        )
+        overlap = np.ones(last)
+        for axis, size in enumerate(deviation.shape):
+            lengths = size - np.arange(last[axis])
+            overlap = overlap * lengths.reshape([-1 if other == axis else 1 for other in range(3)])
+        products[window] += mirrored
+        counts[window] += overlap
+    covariance = products / np.maximum(counts, 1)
+    known = counts[:, 0, 0] > 0
+    covariance[~known] = covariance[known][-1]
+    return covariance
+
+
+class MoviePrior:
+    """Gaussian prior with the autocovariance of natural movies, on a torus somewhat larger than the clip.
+
+    A clip is ``mean + crop(A z)`` with white ``z``: the inversion searches over ``z``, in which the prior is a unit
+    sphere and gradient methods converge in some twenty steps. The torus is larger than the clip since on one of its own
+    size the last frame would neighbor the first, and the top row the bottom one.
+
+    Parameters
+    ----------
+    covariance
+        Autocovariance by lag, from `autocovariance`; grey levels squared.
+    shape
+        Frames, rows and columns of the clip.
+    mean
+        Grey level, or a whole clip ``(time, height, width)``: where the prior is centered.
+    """
+
+    def __init__(self, covariance: np.ndarray, shape: tuple[int, int, int], mean: float | np.ndarray) -> None:
+        self.shape = shape
+        self.torus = tuple(
+            _fast_length(size + pad) for size, pad in zip(shape, (shape[0] // 4 + 8, 12, 12), strict=True)
+        )
+        lags = [np.minimum(np.arange(size), size - np.arange(size)) for size in self.torus]
+        lags = [np.minimum(lag, size - 1) for lag, size in zip(lags, covariance.shape, strict=True)]
+        spectrum = np.fft.rfftn(covariance[np.ix_(*lags)]).real
+        spectrum = np.maximum(spectrum, _FLOOR * max(float(spectrum.mean()), 1e-12))
+        self.amplitude = torch.from_numpy(np.sqrt(spectrum)).float()
+        self.mean = torch.as_tensor(mean, dtype=torch.float32)
+
+    def video(self, white: Tensor) -> Tensor:
+        """White coordinates ``(batch, *torus)`` to video ``(batch, time, height, width)``, grey levels."""
+        axes = (1, 2, 3)
+        colored = torch.fft.irfftn(
+            torch.fft.rfftn(white, dim=axes, norm="ortho") * self.amplitude, s=self.torus, dim=axes, norm="ortho"
+        )
+        return self.mean + colored[:, : self.shape[0], : self.shape[1], : self.shape[2]]
+
+    @property
+    def variance(self) -> float:
+        """Variance of every pixel under the prior (grey levels squared)."""
+        weights = np.ones(self.amplitude.shape)
+        # the half spectrum holds every column but the first (and the last of an even length) once for two
+        weights[..., 1 : (self.torus[2] + 1) // 2] = 2
+        return float((self.amplitude.numpy() ** 2 * weights).sum() / np.prod(self.torus))
+
+
+def _flip(circular: np.ndarray, rows: bool, columns: bool) -> np.ndarray:
+    """Circular autocovariance with the sign of the row or column lag turned."""
+    if rows:
+        circular = np.roll(circular[:, ::-1], 1, axis=1)
+    if columns:
+        circular = np.roll(circular[:, :, ::-1], 1, axis=2)
+    return circular
+
+
+def _fast_length(size: int) -> int:
+    """Next even length whose only prime factors are 2, 3 and 5."""
+    from scipy.fft import next_fast_len
+
+    while (fast := next_fast_len(size, real=True)) % 2:
+        size = fast + 1
+    return int(fast)

@@ -1,0 +1,143 @@
+"""The linear decoder: the floor that every reconstruction stands beside, and a prior mean for the inversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nwbrecon.alignment import AlignedSession, responses_on_frames
+from nwbrecon.errors import InversionError
+from nwbrecon.metrics import dynamic_correlation
+from nwbrecon.progress import progress
+
+__all__ = ["RidgeDecoder", "fit_ridge"]
+
+# features (ROIs x lags) beyond which responses are reduced to their principal components first
+_MOST_FEATURES = 6000
+_PENALTIES = 10.0 ** np.arange(1.5, 6.1, 0.5)
+
+
+@dataclass
+class RidgeDecoder:
+    """Ridge regression from the responses around a frame to its pixels.
+
+    Attributes
+    ----------
+    lags
+        ``(lag,)`` frames from the picture to the responses that are looked at.
+    components
+        ``(roi, component)`` principal components of the responses, or the identity where there are few ROIs.
+    weights
+        ``(lag x component, pixel)``.
+    mean_responses, mean_video
+        ``(lag x component,)`` and ``(pixel,)``.
+    penalty
+        The penalty that was chosen on validation clips.
+    """
+
+    lags: np.ndarray
+    components: np.ndarray
+    weights: np.ndarray
+    mean_responses: np.ndarray
+    mean_video: np.ndarray
+    penalty: float
+
+    def predict(self, aligned: AlignedSession, trial: int) -> np.ndarray:
+        """Reconstruct a trial: ``(time, height, width)`` float32, grey levels, not clipped."""
+        design = _design(aligned, trial, self.lags, self.components)
+        video = (design - self.mean_responses) @ self.weights + self.mean_video
+        return video.reshape(-1, *aligned.frame_size).astype(np.float32)
+
+
+def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.05, future_seconds: float = 0.55) -> RidgeDecoder:
+    """Fit the decoder on training trials; its penalty is the one that decodes validation trials best.
+
+    Parameters
+    ----------
+    aligned
+        The session.
+    past_seconds, future_seconds
+        Responses from so long before a frame to so long after it are looked at (s).
+
+    Raises
+    ------
+    InversionError
+        If there are no training or no validation trials.
+    """
+    train, validation = aligned.trials_in("train"), aligned.trials_in("validation")
+    if not train or not validation:
+        raise InversionError(
+            f"There are {len(train)} training and {len(validation)} validation trials.",
+            "The linear decoder needs at least one of each.",
+        )
+    # two lags in the time between samples hold all that a plane can say about when
+    step = max(1, round(min(group.interval for group in aligned.groups) * aligned.frame_rate / 2))
+    lags = np.arange(-round(past_seconds * aligned.frame_rate), round(future_seconds * aligned.frame_rate) + 1, step)
+    components = _components(aligned, train, max(1, _MOST_FEATURES // len(lags)))
+
+    n_features, n_pixels = len(lags) * components.shape[1], int(np.prod(aligned.frame_size))
+    gram = torch.zeros(n_features + 1, n_features + 1, dtype=torch.float64)
+    cross = torch.zeros(n_features + 1, n_pixels, dtype=torch.float64)
+    for trial in progress(train, label="linear decoder", unit="clip"):
+        valid = aligned.trial(trial).valid
+        x = np.append(_design(aligned, trial, lags, components), np.ones((len(valid), 1), np.float32), axis=1)[valid]
+        y = aligned.trial(trial).video.reshape(len(valid), -1)[valid]
+        x, y = torch.from_numpy(x), torch.from_numpy(y)
+        gram += x.T @ x
+        cross += x.T @ y
+    count = gram[-1, -1]
+    mean_x, mean_y = gram[-1, :-1] / count, cross[-1] / count
+    centered = gram[:-1, :-1] - count * torch.outer(mean_x, mean_x)
+    eigenvalues, vectors = torch.linalg.eigh(centered)
+    rotated = vectors.T @ (cross[:-1] - count * torch.outer(mean_x, mean_y))
+
+    best: tuple[float, RidgeDecoder] | None = None
+    for penalty in _PENALTIES:
+        weights = vectors @ (rotated / (eigenvalues.clamp_min(0) + penalty)[:, None])
+        decoder = RidgeDecoder(
+            lags=lags,
+            components=components,
+            weights=weights.float().numpy(),
+            mean_responses=mean_x.float().numpy(),
+            mean_video=mean_y.float().numpy(),
+            penalty=float(penalty),
+        )
+        score = float(
+            np.nanmean(
+                [
+                    dynamic_correlation(decoder.predict(aligned, trial), aligned.trial(trial).video)
+                    for trial in validation
+                ]
+            )
+        )
+        if best is None or score > best[0]:
+            best = score, decoder
+    assert best is not None
+    return best[1]
+
+
+def _design(aligned: AlignedSession, trial: int, lags: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Responses of each frame at all lags: ``(time, lag x component)``."""
+    lead, tail = max(0, -int(lags.min())), max(0, int(lags.max()))
+    # a missing response says nothing; the mean would too, but is not known before the fit
+    responses = np.nan_to_num(responses_on_frames(aligned, trial, lead, tail)) @ components
+    n_frames = len(responses) - lead - tail
+    return np.concatenate([responses[lead + lag : lead + lag + n_frames] for lag in lags], axis=1)
+
+
+def _components(aligned: AlignedSession, trials: list[int], most: int) -> np.ndarray:
+    """Principal components of the responses where there are more ROIs than ``most`` (randomized range finding).
+
+    Halko, Martinsson & Tropp 2011, SIAM Rev. 53:217-288.
+    """
+    if aligned.n_rois <= most:
+        return np.eye(aligned.n_rois, dtype=np.float32)
+    responses = torch.from_numpy(
+        np.concatenate([np.nan_to_num(responses_on_frames(aligned, trial)) for trial in trials])
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, _, components = torch.svd_lowrank(responses - responses.mean(dim=0), q=most, niter=2)
+    return components.numpy()

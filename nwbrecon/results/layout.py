@@ -1,0 +1,98 @@
+"""How a results file is laid out: the names and words that the writer and the reader share."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+__all__ = ["COLUMNS", "KEYS", "MODULE", "SCHEMA_VERSION", "score_name", "series_name"]
+
+SCHEMA = "nwbrecon results"
+SCHEMA_VERSION = 1
+
+MODULE = "reconstruction"
+MEAN = "reconstructed_movie"
+STD = "reconstructed_movie_std"
+TRUE = "true_movie"
+TRIALS = "reconstruction_trials"
+MASKS = "pixel_masks"
+MASK = "evaluation_mask"
+COVERAGE = "coverage"
+HISTORY = "optimization_history"
+SNAPSHOTS = "optimization_snapshots"
+SUMMARY = "score_summary"
+LAGS = "lag_correlation"
+PROVENANCE = "provenance"
+
+MODULE_DESCRIPTION = (
+    "Movies reconstructed from neural responses by nwbrecon, with their uncertainty, scores and provenance. All movies "
+    "are ImageSeries of shape (frame, row, column): axis 0 is time, axis 1 the rows of the screen from top to bottom, "
+    "axis 2 its columns from left to right. The reconstructed clips stand one after the other; each row of "
+    "'reconstruction_trials' says where its clip begins (first_frame) and how long it is (n_frames)."
+)
+AXES = "Axes: (frame, row from the top, column from the left)."
+
+# what belongs to a trial or frame whatever the method
+KEYS = ("clip", "trial", "repeat", "onset", "n_frames", "method", "frame", "time")
+
+COLUMNS = {
+    "clip": "Identity of the clip that was shown",
+    "trials": "Labels of the trials of the source whose responses went in, separated by spaces",
+    "repeat": "Which showing of the clip it was, 0 for the first",
+    "split": "Which split the clip belongs to; nothing that learned has seen a test clip",
+    "first_frame": "Index of the clip's first frame on axis 0 of the movies",
+    "n_frames": "Number of frames",
+    "pixel_correlation": "Pearson correlation with the true movie over all pixels of the mask and all frames",
+    "dynamic_correlation": "The same, after taking each pixel's mean over time from both movies",
+    "frame_correlation": "Mean over frames of the Pearson correlation over the pixels of the mask",
+    "lag": "Lag of best match in frames; positive where the reconstruction trails the true movie",
+    "chance": "Mean pixel correlation with the other test clips",
+    "trial": "Row label of the trial in the source's table of trials",
+    "method": "What made the reconstruction",
+    "metric": "Name of the score",
+    "mean": "Mean over clips",
+    "low": "Lower end of the 95 % interval",
+    "high": "Upper end of the 95 % interval",
+    "n_clips": "Number of clips",
+    "presentations": "Which showings count: all, first, or later",
+    "reconstruction": "Row of 'reconstruction_trials'",
+    "iteration": "Iteration of the optimization, 0 for its start",
+    "objective": "What is minimized: negative log-likelihood plus negative log-prior",
+    "negative_log_likelihood": "Misfit of the predicted to the recorded responses",
+    "negative_log_prior": "How unlike a natural movie it is",
+    "held_out": "Negative log-likelihood of ROIs that were kept out of the fit",
+    "seconds": "Seconds since the start of the optimization",
+    "frames": "The movie at that iteration, uint8 gray levels 0-255. " + AXES,
+    "path": "What it is: a JSONPath (RFC 9535) without its leading '$.'",
+    "value": "Its value as JSON",
+}
+
+
+def describe(column: str) -> str:
+    """Describe a column or series of scores: over the whole frame where its name ends in ``_full``."""
+    if column in COLUMNS:
+        return COLUMNS[column]
+    if column.endswith("_full"):
+        return f"{describe(column.removesuffix('_full'))}, over the whole frame instead of the mask"
+    return column.replace("_", " ").capitalize()
+
+
+def metrics(table: pd.DataFrame) -> list[str]:
+    """List the columns of a table of scores that are scores, not keys."""
+    return [str(column) for column in table.columns if column not in KEYS]
+
+
+def slug(name: str) -> str:
+    """Make a name that NWB allows, which has neither slash nor colon."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_")
+
+
+def score_name(metric: str, method: str, main: str) -> str:
+    """Name the column or series of a score: the metric, followed by the method where it is not the main one."""
+    return metric if method == main else f"{metric}_{slug(method)}"
+
+
+def series_name(baseline: str) -> str:
+    """Name the movie of a baseline."""
+    return f"{slug(baseline)}_movie"

@@ -1,0 +1,127 @@
+"""What a results file will say, put together before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.config import ResultsSettings
+from nwbrecon.errors import ResultsError
+from nwbrecon.evaluation import Scores
+from nwbrecon.inversion import Reconstructions
+from nwbrecon.results import layout, provenance
+from nwbrecon.results.model import true_movie
+from nwbrecon.results.stored import as_stored
+from nwbrecon.session import Session
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What goes into the processing module.
+
+    Attributes
+    ----------
+    reconstructions
+        As they are stored, in time order.
+    scores
+        How good they are, or ``None``.
+    true_movies
+        One a reconstruction, or ``None`` where they are not to be stored.
+    content
+        The provenance.
+    aligned
+        Gives each trial's split and repeat, where known.
+    settings
+        What to store.
+    """
+
+    reconstructions: Reconstructions
+    scores: Scores | None
+    true_movies: list[np.ndarray] | None
+    content: dict[str, Any]
+    aligned: AlignedSession | None
+    settings: ResultsSettings
+
+
+def prepare(
+    reconstructions: Reconstructions,
+    scores: Scores | None,
+    *,
+    aligned: AlignedSession | None,
+    session: Session | None,
+    settings: ResultsSettings,
+    extra: Mapping[str, Any],
+) -> Prepared:
+    """Check, order and quantise what `write_results` was given, and gather its provenance."""
+    ordered = _in_time_order(reconstructions)
+    stored = as_stored(ordered, settings)
+    true_movies = None
+    if settings.include_stimulus:
+        if aligned is None:
+            raise ResultsError(
+                "The true movie is to be stored, but the aligned session that holds it was not given.",
+                action="Pass aligned=..., or set include_stimulus to false.",
+            )
+        true_movies = [true_movie(item, aligned) for item in stored]
+    content = provenance.gather(session or aligned, aligned) | {
+        "schema": {"name": layout.SCHEMA, "version": layout.SCHEMA_VERSION},
+        "method": stored.method,
+        "frame_rate": stored[0].frame_rate,
+        "settings": {
+            **({"alignment": dict(aligned.settings)} if aligned is not None else {}),
+            "inversion": stored.settings,
+            "results": settings.model_dump(mode="json"),
+        },
+        "info": stored.info,
+        "reconstructions": [
+            {"info": item.info, "has_std": item.std is not None, "baselines": list(item.baselines)} for item in stored
+        ],
+        "warnings": list(
+            dict.fromkeys(
+                warning for room in (session, aligned, reconstructions) if room is not None for warning in room.warnings
+            )
+        ),
+    }
+    if scores is not None:
+        content["scores"] = {
+            "methods": list(dict.fromkeys(scores.trials["method"])),
+            "metrics": layout.metrics(scores.trials),
+            "frame_metrics": layout.metrics(scores.frames),
+            "mask_fraction": scores.mask_fraction,
+            "info": scores.info,
+            "of_the_movie_as_stored": all(
+                np.array_equal(one.video, other.video) for one, other in zip(ordered, stored, strict=True)
+            ),
+        }
+    for key, value in extra.items():
+        content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
+    return Prepared(stored, scores, true_movies, content, aligned, settings)
+
+
+def _in_time_order(reconstructions: Reconstructions) -> Reconstructions:
+    if not len(reconstructions):
+        raise ResultsError("There are no reconstructions to write.", action="Reconstruct at least one trial.")
+    items = sorted(reconstructions, key=lambda item: item.onset)
+    rates = {item.frame_rate for item in items}
+    if len(rates) > 1:
+        raise ResultsError(
+            f"The clips have frame rates of {', '.join(f'{rate:g}' for rate in sorted(rates))} Hz.",
+            "One file holds clips of one frame rate.",
+            "Write a file for each.",
+        )
+    for earlier, later in pairwise(items):
+        if later.onset <= earlier.times[-1]:
+            raise ResultsError(
+                f"Clips {earlier.clip!r} (from second {earlier.onset:.2f}) and {later.clip!r} (from second "
+                f"{later.onset:.2f}) overlap in time.",
+                "A movie in NWB has one frame at a time.",
+                "Write them into files of their own.",
+            )
+    return replace(reconstructions, items=items)

@@ -1,0 +1,64 @@
+from dataclasses import replace
+
+import pytest
+
+from nwbrecon.results import Results
+from nwbrecon.results.report import summary
+
+
+@pytest.fixture
+def results(reconstructions, scores):
+    return Results(reconstructions, scores, {"subject": {"subject_id": "17"}, "source": {"session_id": "4"}})
+
+
+def test_a_better_reconstruction_is_said_to_be_better(results):
+    text = " ".join(summary.verdict(results))
+    assert "the reconstruction beats the ridge decoder: it is better on 3 of 3 clips" in text
+    assert "better than other clips on 3 of 3 clips" in text
+    assert "lag of 0 frames" in text
+
+
+def test_a_worse_one_is_said_to_be_worse(results):
+    other = replace(results, reconstructions=replace(results.reconstructions, method="ridge"))
+    assert "the ridge decoder does not beat the reconstruction: it is better on 0 of 3" in summary.verdict(other)[0]
+
+
+@pytest.mark.parametrize(("shift", "words"), [(2, "2 frames late"), (-1, "1 frame early")])
+def test_a_lag_is_said_with_its_direction(results, shift, words):
+    lags = results.scores.lags.assign(lag=results.scores.lags["lag"] + shift)
+    assert words in summary.lag_sentence(replace(results, scores=replace(results.scores, lags=lags)))
+
+
+def test_cards_hold_the_means_and_intervals_of_the_summary(results):
+    card = summary.cards(results)[0]
+    assert card.label == "Pixel correlation"
+    assert [bar.label for bar in card.bars] == ["reconstruction", "ridge decoder", "chance"]
+    assert card.bars[0].text == f"{results.scores.mean('pixel_correlation', 'map'):.2f}"
+    assert card.bars[0].low <= card.bars[0].length <= card.bars[0].high
+
+
+def test_the_shown_trial_is_the_median_one(results):
+    table = results.scores.trials.query("method == 'map'").sort_values("pixel_correlation")
+    wanted = table["trial"].iloc[len(table) // 2]
+    assert results.reconstructions[summary.median_row(results)].trials[0] == wanted
+
+
+def test_what_went_in_says_when_there_was_no_behavior(results, aligned):
+    from nwbrecon.results.provenance import gather
+
+    content = gather(aligned, replace(aligned, behavior_names=()))
+    rows = dict(summary.ingredients(replace(results, provenance=content)))
+    assert rows["Behavior given"].startswith("none")
+    assert rows["Responses"] == "40 ROIs in 1 plane (events)"
+    assert "6 trials of 3 clips" in rows["Reconstructed"]
+    content["scores"] = {"of_the_movie_as_stored": False}
+    assert "before it was rounded" in dict(summary.ingredients(replace(results, provenance=content)))["Scores"]
+
+
+def test_title_and_source(results):
+    assert summary.title(results) == "mouse 17, session 4"
+    identity = {"dandiset": "000402", "version": "0.1", "path": "sub-1/a.nwb"}
+    assert (
+        summary.source(replace(results, provenance={"source": identity})) == "DANDI 000402 (version 0.1), sub-1/a.nwb"
+    )
+    assert summary.title(replace(results, provenance={})) == "a recording"
