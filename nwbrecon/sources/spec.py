@@ -78,18 +78,17 @@ def resolve(spec: Any, *, dandi_instance: str | None = None, transport: Transpor
 
 def _remote(text: str, dandi_instance: str | None, transport: Transport) -> Source | None:
     """Give a source for a URL or a dandiset, or ``None`` for a path."""
-    if Path(text).exists():
-        return None
-    url = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text)
-    if url is None and not re.match(r"(?i)dandi:|\d{6}$", text):
+    named = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:dandi:)|\d{6}$", text)
+    # a folder may be called 000402
+    if named is None or Path(text).exists():
         return None
     # what remote files need takes long to load
     from nwbrecon.sources.archive import dandi_source, parse_dandi
     from nwbrecon.sources.url import UrlFile
 
-    named = parse_dandi(text)
-    if named is not None:
-        return dandi_source(named, dandi_instance)
+    dandiset = parse_dandi(text)
+    if dandiset is not None:
+        return dandi_source(dandiset, dandi_instance)
     file = UrlFile(text, transport)
     return Source(file.location, (file,))
 
