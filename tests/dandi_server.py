@@ -390,6 +390,10 @@ class _Handler(BaseHTTPRequestHandler):
             stop = min(stop, start + self.fault.cut_after)
             self.close_connection = True
         for offset in range(start, stop, 1 << 20):
-            piece = body[offset : min(offset + (1 << 20), stop)] if asset is None else asset.read(offset, min(offset + (1 << 20), stop))
+            piece = (
+                body[offset : min(offset + (1 << 20), stop)]
+                if asset is None
+                else asset.read(offset, min(offset + (1 << 20), stop))
+            )
             self.wfile.write(piece)
             self.asked.sent += len(piece)

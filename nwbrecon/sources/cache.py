@@ -169,7 +169,7 @@ class Cache:
 
     def entries(self) -> list[CacheEntry]:
         """List what is there, the most recently used first."""
-        entries = [_entry(shelf) for shelf in self.shelves()]
+        entries = [entry for shelf in self.shelves() if (entry := _entry(shelf)).cached]
         return sorted(entries, key=lambda entry: entry.last_used, reverse=True)
 
     def clear(self, location: str = "") -> int:
@@ -197,7 +197,8 @@ class Cache:
             self._off = True
             _logger.warning("Nothing more is kept in the cache %s: %s", self.folder, error)
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # renamed, as it should be
+                partial.unlink()
         self._since_sweep += len(content)
         if self._since_sweep > _SLACK * self.limit:
             self.sweep()
@@ -281,14 +282,12 @@ def clear_cache(location: str = "") -> int:
 def _entry(shelf: Shelf) -> CacheEntry:
     cached, last, whole = 0, 0.0, False
     for path in shelf.folder.glob("*"):
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        last = max(last, status.st_mtime)
-        whole = whole or path.name == "whole.nwb"
-        if path.name != "about.json":
-            cached += status.st_size
+        with suppress(OSError):  # another process took it away
+            if _OURS.fullmatch(path.name) and path.name != "about.json":
+                status = path.stat()
+                last = max(last, status.st_mtime)
+                cached += status.st_size
+                whole = whole or path.name == "whole.nwb"
     about = shelf.about
     return CacheEntry(
         about.get("location", ""), about.get("size", 0), cached, whole, datetime.fromtimestamp(last, UTC), about

@@ -91,14 +91,15 @@ class Stream(io.RawIOBase):
             If the bytes cannot be had.
         """
         target = memoryview(buffer).cast("B")
-        start, stop = self._position, min(self._position + len(target), self.size)
-        for index in range(start // BLOCK, -(-stop // BLOCK)):
+        start = self._position
+        stop = max(start, min(start + len(target), self.size))
+        for index in range(start // BLOCK, -(-stop // BLOCK) if stop > start else 0):
             block = self._block(index, last=(stop - 1) // BLOCK)
             offset = index * BLOCK
             low, high = max(start, offset), min(stop, offset + len(block))
             target[low - start : high - start] = block[low - offset : high - offset]
-        self._position = max(start, stop)
-        return max(stop - start, 0)
+        self._position = stop
+        return stop - start
 
     def _block(self, index: int, last: int) -> bytes:
         """Block ``index`` of a read that needs the blocks up to ``last``."""
