@@ -6,19 +6,19 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.archive import dandi_source, parse_dandi
 from nwbrecon.sources.handed import HandedBytes, HandedHDF5, HandedNWB
-from nwbrecon.sources.local import local_source
+from nwbrecon.sources.local import LocalFile, local_source
 from nwbrecon.sources.model import Source, SourceFile
+from nwbrecon.sources.remote import RemoteFile
+from nwbrecon.sources.url import Transport, UrlFile
 
-if TYPE_CHECKING:
-    from nwbrecon.sources.url import Transport
-
-__all__ = ["resolve"]
+__all__ = ["fetch", "resolve"]
 
 
 def resolve(spec: Any, *, dandi_instance: str | None = None, transport: Transport = "requests") -> Source:
@@ -76,16 +76,46 @@ def resolve(spec: Any, *, dandi_instance: str | None = None, transport: Transpor
     return _handed(spec)
 
 
+def fetch(spec: Any, *, dandi_instance: str | None = None) -> list[Path]:
+    """Download the files of a session into the cache, so that it can be read without a network from then on.
+
+    A download that was broken off goes on where it ended. What arrived is checked against the archive's digest. Fetched
+    files stay until they are cleared (`clear_cache`).
+
+    Parameters
+    ----------
+    spec
+        As for `resolve`.
+    dandi_instance
+        As for `resolve`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files; those that are on this computer anyway are named as they are.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be had or does not fit, or its digest is not the archive's.
+    """
+    paths = []
+    for file in resolve(spec, dandi_instance=dandi_instance).files:
+        if isinstance(file, RemoteFile):
+            paths.append(file.fetch())
+        elif isinstance(file, LocalFile):
+            paths.append(file.path)
+        else:
+            raise _unknown(spec)
+    return paths
+
+
 def _remote(text: str, dandi_instance: str | None, transport: Transport) -> Source | None:
     """Give a source for a URL or a dandiset, or ``None`` for a path."""
     named = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:dandi:)|\d{6}$", text)
     # a folder may be called 000402
     if named is None or Path(text).exists():
         return None
-    # what remote files need takes long to load
-    from nwbrecon.sources.archive import dandi_source, parse_dandi
-    from nwbrecon.sources.url import UrlFile
-
     dandiset = parse_dandi(text)
     if dandiset is not None:
         return dandi_source(dandiset, dandi_instance)

@@ -117,6 +117,9 @@ class FsspecBytes:
         try:
             return getattr(self._files, method)(*args, **options)
         except FileNotFoundError as error:
+            # what is raised for whatever goes wrong when a size is asked for over HTTP, with the reason behind it
+            if error.__cause__ is not None and not isinstance(error.__cause__, FileNotFoundError):
+                raise FailurePasses(f"{type(error.__cause__).__name__}: {error.__cause__}") from error
             raise SourceError(f"There is no {self._location} ({error}).", "", "Check it.") from error
         except PermissionError as error:
             raise SourceError(f"{self._location} may not be read ({error}).") from error

@@ -148,7 +148,7 @@ def test_what_does_not_pass_is_said_at_once(archive, url, no_waiting, status, wo
 def test_a_server_without_ranges_is_refused_before_the_whole_file_comes(archive, no_waiting):
     url = archive.add_file("large.nwb", bytes(64_000_000))
     archive.ranges = False
-    with pytest.raises(SourceError, match="does not send parts of files.*Download the file"):
+    with pytest.raises(SourceError, match=r"does not send parts of files.*Download the file"):
         HttpBytes(url, url).read(0, 1000)
     assert archive.sent() < 32_000_000
     assert no_waiting == []
