@@ -30,3 +30,11 @@ def archive():
     """A DANDI archive on loopback."""
     with DandiServer() as server:
         yield server
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """The waits that would have been."""
+    waits = []
+    monkeypatch.setattr("nwbrecon.sources.transfer.time.sleep", waits.append)
+    return waits

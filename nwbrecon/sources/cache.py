@@ -12,6 +12,7 @@ number of processes may read, write and evict at once, and be stopped at any mom
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ import secrets
 import shutil
 import time
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,8 +30,8 @@ from typing import Any
 
 import platformdirs
 
-from nwbrecon.errors import ResultsError, SettingsError
-from nwbrecon.storage import digest, read_json, write_json
+from nwbrecon.errors import SettingsError
+from nwbrecon.storage import digest
 
 __all__ = ["Cache", "CacheEntry", "Shelf", "cache_entries", "clear_cache", "default_cache"]
 
@@ -122,12 +124,13 @@ class Shelf:
 
     def describe(self) -> None:
         """Write down what is known of the file, where that is news and something of the file is there."""
-        path = self.folder / "about.json"
         if self.folder.exists() and _about(self.folder) != self.about:
-            try:
-                write_json(path, self.about)
-            except ResultsError as error:
-                _logger.debug("%s", error)
+            with suppress(OSError):  # a cache that may only be read serves all the same
+                self.write_about()
+
+    def write_about(self) -> None:
+        """Write down what is known of the file."""
+        _write(self.folder / "about.json", json.dumps(self.about, indent=2).encode())
 
     def _block(self, start: int, stop: int) -> Path:
         return self.folder / f"{start}-{stop}.block"
@@ -164,7 +167,7 @@ class Cache:
 
     def shelves(self) -> list[Shelf]:
         """Give the folders of all remote files of which something is there."""
-        folders = [path for path in sorted(self.folder.glob("*")) if _SHELF.fullmatch(path.name)]
+        folders = [path for path in sorted(_children(self.folder)) if _SHELF.fullmatch(path.name)]
         return [Shelf(path, _about(path), self) for path in folders]
 
     def entries(self) -> list[CacheEntry]:
@@ -185,41 +188,34 @@ class Cache:
         """Write a file of ``shelf``, whole or not at all, and evict others where the limit is passed."""
         if self._off or self.limit <= 0:
             return
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
             if not (shelf.folder / "about.json").exists():
-                write_json(shelf.folder / "about.json", shelf.about)
-            partial.write_bytes(content)
-            partial.replace(path)
+                shelf.folder.mkdir(parents=True, exist_ok=True)
+                shelf.write_about()
+            _write(path, content)
         except FileNotFoundError:
-            pass  # another process is clearing the cache
-        except Exception as error:
+            return  # another process is clearing the cache
+        except OSError as error:
             self._off = True
-            _logger.warning("Nothing more is kept in the cache %s: %s", self.folder, error)
-        finally:
-            with suppress(OSError):  # renamed, as it should be
-                partial.unlink()
+            _logger.warning("Nothing more is kept in the cache %s: %s", self.folder, error.strerror or error)
+            return
         self._since_sweep += len(content)
         if self._since_sweep > _SLACK * self.limit:
             self.sweep()
 
     def room(self) -> float:
         """Count the bytes that fetched files may still take: the limit, less those that are there."""
-        return self.limit - sum(path.stat().st_size for path in self.folder.glob("*/whole.*"))
+        return self.limit - sum(status.st_size for path, status in self._held() if path.name.startswith("whole."))
 
     def sweep(self, needed: float = 0.0) -> None:
         """Delete the blocks that were used least recently until limit and disk leave room for ``needed`` bytes."""
         self._since_sweep = 0.0
         blocks, emptied, total, now = [], set(), 0, time.time()
-        for path in self.folder.glob("*/*"):
-            try:
-                status = path.stat()
-            except OSError:
-                continue
+        for path, status in self._held():
             total += status.st_size
             if _BLOCK.fullmatch(path.name):
                 blocks.append((status.st_mtime, status.st_size, path))
-            elif path.name.startswith(".") and path.suffix == ".partial" and now - status.st_mtime > _STALE:
+            elif path.name.startswith(".") and now - status.st_mtime > _STALE:
                 path.unlink(missing_ok=True)
         free = shutil.disk_usage(self.folder).free if self.folder.exists() else float("inf")
         allowed = min((1 - _SLACK) * self.limit, total + free - RESERVE) - needed
@@ -230,8 +226,12 @@ class Cache:
             total -= size
             emptied.add(path.parent)
         for folder in emptied:
-            if {path.name for path in folder.glob("*")} <= {"about.json"}:
+            if {path.name for path, _ in _files(folder)} <= {"about.json"}:
                 _remove(folder)
+
+    def _held(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for shelf in self.shelves():
+            yield from _files(shelf.folder)
 
 
 def default_cache() -> Cache:
@@ -281,13 +281,11 @@ def clear_cache(location: str = "") -> int:
 
 def _entry(shelf: Shelf) -> CacheEntry:
     cached, last, whole = 0, 0.0, False
-    for path in shelf.folder.glob("*"):
-        with suppress(OSError):  # another process took it away
-            if _OURS.fullmatch(path.name) and path.name != "about.json":
-                status = path.stat()
-                last = max(last, status.st_mtime)
-                cached += status.st_size
-                whole = whole or path.name == "whole.nwb"
+    for path, status in _files(shelf.folder):
+        if path.name != "about.json":
+            last = max(last, status.st_mtime)
+            cached += status.st_size
+            whole = whole or path.name == "whole.nwb"
     about = shelf.about
     return CacheEntry(
         about.get("location", ""), about.get("size", 0), cached, whole, datetime.fromtimestamp(last, UTC), about
@@ -300,18 +298,45 @@ def _touch(path: Path) -> None:
         os.utime(path)
 
 
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """List what this module wrote: a cache folder that was set by mistake holds other things too."""
+    for path in _children(folder):
+        if _OURS.fullmatch(path.name):
+            try:
+                status = path.stat()
+            except OSError:  # another process took it away
+                continue
+            yield path, status
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
 def _about(folder: Path) -> dict[str, Any]:
     try:
-        about = read_json(folder / "about.json")
-    except (OSError, ResultsError):
-        about = None
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
     return about if isinstance(about, dict) else {}
 
 
+def _write(path: Path, content: bytes) -> None:
+    # not synchronized with the disk, which would cost more than the transfer: a checksum tells what is sound
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        with suppress(OSError):  # renamed, as it should be
+            partial.unlink()
+
+
 def _remove(folder: Path) -> None:
-    # only what this module wrote: a cache folder that was set by mistake holds other things too
-    for path in folder.glob("*"):
-        if _OURS.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    for path, _ in _files(folder):
+        path.unlink(missing_ok=True)
     with suppress(OSError):  # another process is writing to it
         folder.rmdir()

@@ -31,11 +31,3 @@ def make_nwb(new_nwb):
 @pytest.fixture
 def nwb_path(make_nwb, tmp_path):
     return make_nwb(tmp_path / "good" / "a.nwb")
-
-
-@pytest.fixture
-def no_waiting(monkeypatch):
-    """The waits that would have been."""
-    waits = []
-    monkeypatch.setattr("nwbrecon.sources.transfer.time.sleep", waits.append)
-    return waits
