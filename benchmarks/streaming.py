@@ -49,9 +49,7 @@ def write_large(path, gigabytes):
     for number in range(int(minutes * 60 / CLIP_SECONDS) - 1):
         words = {"stimulus_type": "Clip", "movie_name": "film", "short_movie_name": "cinematic"}
         start = number * CLIP_SECONDS
-        clips.add_row(
-            start_time=start, stop_time=start + CLIP_SECONDS - 0.5, condition_hash=f"h{number % 97}", **words
-        )
+        clips.add_row(start_time=start, stop_time=start + CLIP_SECONDS - 0.5, condition_hash=f"h{number % 97}", **words)
     ophys = nwb.create_processing_module("ophys", "ophys")
     ophys.add(segmentation := ImageSegmentation())
     ophys.add(fluorescence := Fluorescence())
@@ -98,9 +96,7 @@ def write_large(path, gigabytes):
         )
         large[f"processing/ophys/Fluorescence/RoiResponseSeries{field}/data"] = ((n_samples, ROIS), "f4", True)
         large[f"acquisition/TwoPhotonSeries{field}/data"] = ((n_samples, 512, 512), "i2", False)
-    speed = TimeSeries(
-        name="treadmill_velocity", data=np.zeros(n_flips), unit="m/s", conversion=0.01, timestamps=flips
-    )
+    speed = TimeSeries(name="treadmill_velocity", data=np.zeros(n_flips), unit="m/s", conversion=0.01, timestamps=flips)
     nwb.add_acquisition(speed)
     with NWBHDF5IO(path, "w") as io:
         io.write(nwb)
@@ -147,6 +143,7 @@ def measure(server, source, **options):
 
 
 def main():
+    """Write the large file, serve it, and measure every reader."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--latency", type=float, default=0.03, help="seconds before each answer")
@@ -160,7 +157,8 @@ def main():
         server.add_asset("000402", PATH, path, digests=())
         url = server.add_file("large.nwb", path)
         server.latency = options.latency
-        print(f"{size / 1e9:.1f} GB on disk as {path.stat().st_blocks * 512 / 1e6:.0f} MB; {options.latency:g} s latency")
+        taken = path.stat().st_blocks * 512
+        print(f"{size / 1e9:.1f} GB, of which {taken / 1e6:.0f} MB are no holes; {options.latency:g} s latency")
         print(f"{'reader':24} {'':8} {'requests':>8} {'MB':>8} {'s':>7}")
         for name, source, more in readers(server, url):
             for what, row in zip(("open", "one clip"), measure(server, source(), **more), strict=True):

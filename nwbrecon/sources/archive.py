@@ -17,7 +17,7 @@ from nwbrecon.errors import SourceError
 from nwbrecon.sources.cache import CacheEntry, default_cache
 from nwbrecon.sources.choice import Listed, choose_session, is_nwb, label_of
 from nwbrecon.sources.model import Source
-from nwbrecon.sources.remote import RemoteContent, RemoteFile, from_cache
+from nwbrecon.sources.remote import RemoteContent, RemoteFile, from_cache, zarr_elsewhere
 from nwbrecon.sources.transfer import HttpBytes, PatientAdapter, UnreachableError
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ class DandiFile(RemoteFile):
         from dandi.dandiapi import BaseRemoteBlobAsset
 
         if not isinstance(self.asset, BaseRemoteBlobAsset):
-            raise SourceError(
-                f"{self.location} is a Zarr store.", "NWB in HDF5 was expected.", "Export it to HDF5 with hdmf-zarr."
-            )
+            raise zarr_elsewhere(self.location)
         client = self.asset.client
         with _talking(self.location, client):
             metadata = self.asset.get_raw_metadata()

@@ -1,29 +1,28 @@
-"""Which files of a dandiset make one session, and which of a session's files to take, by their names."""
+"""Which files of a dandiset or a folder make one session, and which of a session's files to take, by their names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from nwbrecon.errors import SourceError
-from nwbrecon.sources.local import session_key
 from nwbrecon.storage import size_text
 
-__all__ = ["Listed", "choose_session", "is_nwb", "label_of", "sessions_of"]
+__all__ = ["Listed", "choose_session", "is_nwb", "label_of", "session_key", "sessions_of"]
 
 _LISTED = 5
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A file as its archive lists it.
+    """A file as its archive or folder lists it.
 
     Attributes
     ----------
     path
-        Its path in the dandiset.
+        Its path in the dandiset or the folder.
     size
         Bytes.
     """
@@ -41,6 +40,25 @@ def is_nwb(path: str) -> bool:
     (True, False, False)
     """
     return path.endswith((".nwb", ".nwb.zarr")) and "_desc-reconstruction" not in path
+
+
+def session_key(path: PurePath) -> str:
+    """Subject and session, from the name of a file.
+
+    Planes of one session are told apart by what follows ``-acq-`` (or ``_acq-``), which is left out.
+
+    Examples
+    --------
+    >>> session_key(PurePath("sub-656228_ses-1245548523-acq-1245937736_image+ophys.nwb"))
+    'sub-656228_ses-1245548523'
+    >>> session_key(PurePath("sub-17797_ses-4-scan-7_behavior+image+ophys.nwb"))
+    'sub-17797_ses-4-scan-7'
+    >>> session_key(PurePath("tuesday.nwb"))
+    'tuesday'
+    """
+    stem = re.split(r"[-_]acq-", re.sub(r"\.nwb(\.zarr)?$", "", path.name))[0]
+    parts = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
+    return "_".join(parts) or stem
 
 
 def label_of(path: str, kind: str) -> str:
@@ -92,8 +110,11 @@ def choose_session(files: list[Listed], where: str) -> tuple[list[Listed], list[
     sessions = sessions_of(files)
     if len(sessions) > 1:
         raise _several(where, len(files), sessions)
+    planes = _by_plane(files)
+    if len(planes) > 1 and "" in planes:
+        raise _alternatives(where, files)
     chosen, notes = [], []
-    for variants in _by_plane(files).values():
+    for variants in planes.values():
         best = max(variants, key=lambda file: len(_modalities(file.path)))
         others = [file for file in variants if file is not best]
         if any(not _modalities(file.path) < _modalities(best.path) for file in others):
@@ -133,7 +154,7 @@ def _several(where: str, n_files: int, sessions: dict[str, list[Listed]]) -> Sou
     example = first[0].path if len(first) == 1 else f"{next(iter(sessions))}*"
     base = re.match(r"dandi:\d{6}(@[^/]+)?", where)
     return SourceError(
-        f"{where} fits {len(sessions)} sessions ({n_files} files): {', '.join(listed)}{more}.",
+        f"{where} holds {len(sessions)} sessions ({n_files} files): {', '.join(listed)}{more}.",
         "One session was expected.",
         f"Name one, such as {base[0] if base else where}/{example}",
     )
@@ -142,7 +163,7 @@ def _several(where: str, n_files: int, sessions: dict[str, list[Listed]]) -> Sou
 def _alternatives(where: str, files: list[Listed]) -> SourceError:
     listed = ", ".join(f"{file.path} ({size_text(file.size)})" for file in files)
     return SourceError(
-        f"{where} fits {len(files)} files of one session: {listed}.",
+        f"{where} holds {len(files)} files of one session which by their names are not its imaging planes: {listed}.",
         "One file was expected, or the session's planes with `-acq-` in each name.",
-        "Name the file that holds responses and stimulus.",
+        "Name the file that holds responses and stimulus, or the files that belong together.",
     )

@@ -21,7 +21,7 @@ from nwbrecon.sources.model import OpenFile
 from nwbrecon.sources.stream import Stream
 from nwbrecon.storage import size_text
 
-__all__ = ["RemoteContent", "RemoteFile", "from_cache"]
+__all__ = ["RemoteContent", "RemoteFile", "from_cache", "zarr_elsewhere"]
 
 _PIECE = 32 * 1024**2
 
@@ -152,6 +152,15 @@ class RemoteFile(ABC):
                     "Set NWBRECON_CACHE to a folder that can be written to and has room.",
                 ) from error
         return shelf.folder / "whole.nwb"
+
+
+def zarr_elsewhere(location: str) -> SourceError:
+    """Refuse a Zarr store that is not on this computer."""
+    return SourceError(
+        f"{location} is a Zarr store on a server.",
+        "NWB in Zarr is read from a folder on this computer; what can be read from a server is NWB in HDF5.",
+        "Download the store (from an archive with `dandi download`) and give its folder.",
+    )
 
 
 def from_cache(entry: CacheEntry, failure: SourceError) -> RemoteContent:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from nwbrecon.errors import SourceError
 from nwbrecon.sources.cache import default_cache
-from nwbrecon.sources.remote import RemoteContent, RemoteFile, from_cache
+from nwbrecon.sources.remote import RemoteContent, RemoteFile, from_cache, zarr_elsewhere
 from nwbrecon.sources.transfer import (
     ByteReader,
     FailurePasses,
@@ -45,6 +45,8 @@ class UrlFile(RemoteFile):
 
     def describe(self) -> RemoteContent:
         """Ask for size and validator; where the server does not answer, take what the cache holds of the URL."""
+        if self.location.rstrip("/").endswith(".zarr"):
+            raise zarr_elsewhere(self.location)
         source = self._bytes()
         try:
             probe = source.probe()

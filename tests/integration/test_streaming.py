@@ -164,6 +164,7 @@ def total(recording_path):
         return sum(int(series[n * 60 : n * 60 + 2].astype(int).sum()) for n in range(len(series) // 60))
 
 
+@pytest.mark.slow
 def test_processes_share_a_cache_that_is_too_small_for_them(archive, streamed, total, monkeypatch):
     monkeypatch.setenv("NWBRECON_CACHE_GIGABYTES", "0.002")
     processes = [reader(streamed, seed) for seed in range(3)]
@@ -173,6 +174,7 @@ def test_processes_share_a_cache_that_is_too_small_for_them(archive, streamed, t
     assert sum(entry.cached for entry in cache_entries()) < 3e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_a_reader_that_is_stopped_leaves_a_sound_cache(archive, streamed, total, stop):
     archive.latency = 0.05

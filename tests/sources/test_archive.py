@@ -114,7 +114,7 @@ def test_several_sessions_are_an_error_that_lists_them(archive, content, asset):
     archive.add_asset("000402", "sub-m2/sub-m2_ses-1_ophys.nwb", content)
     archive.add_asset("000402", "sub-m2/sub-m2_desc-reconstruction_image.nwb", content)
     archive.add_asset("000402", "sub-m2/sub-m2_ses-1_ophys/movie.mp4", content)
-    with pytest.raises(SourceError, match=r"fits 2 sessions \(2 files\): sub-m1/sub-m1_ses-1 .*Name one, such as"):
+    with pytest.raises(SourceError, match=r"holds 2 sessions \(2 files\): sub-m1/sub-m1_ses-1 .*Name one, such as"):
         resolve("000402", dandi_instance=archive.api)
     assert archive.sent() == 0
     assert len(resolve("dandi:000402/sub-m2", dandi_instance=archive.api).files) == 1

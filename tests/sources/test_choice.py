@@ -46,10 +46,11 @@ def test_the_processed_file_is_taken_plane_by_plane():
     [
         ("sub-1/sub-1_ses-2_obj-a_image+ophys.nwb", "sub-1/sub-1_ses-2_obj-b_image+ophys.nwb"),
         ("sub-1/sub-1_ses-2_behavior+ophys.nwb", "sub-1/sub-1_ses-2_image.nwb"),
+        ("sub-1/sub-1_ses-2-acq-3_image+ophys.nwb", "sub-1/sub-1_ses-2_image.nwb"),
     ],
 )
 def test_files_of_which_none_holds_more_are_listed(paths):
-    with pytest.raises(SourceError, match=r"fits 2 files of one session: .*Name the file that holds") as caught:
+    with pytest.raises(SourceError, match=r"holds 2 files of one session which .*Name the file that holds") as caught:
         choose_session(listed(*paths), WHERE)
     assert all(path in str(caught.value) for path in paths)
 
@@ -61,7 +62,7 @@ def test_several_sessions_are_listed_with_how_to_choose():
     with pytest.raises(SourceError) as caught:
         choose_session(files, "dandi:000402@0.1.2/sub-17797")
     assert str(caught.value) == (
-        "dandi:000402@0.1.2/sub-17797 fits 19 sessions (19 files): "
+        "dandi:000402@0.1.2/sub-17797 holds 19 sessions (19 files): "
         + ", ".join(f"sub-17797/sub-17797_ses-{n}-scan-7 (70.2 GB)" for n in (0, 1, 10, 11, 12))
         + ", and 14 more. One session was expected. "
         "Name one, such as dandi:000402@0.1.2/sub-17797/sub-17797_ses-0-scan-7_behavior+image+ophys.nwb"

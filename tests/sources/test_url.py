@@ -122,6 +122,13 @@ def test_what_is_no_nwb_is_said_to_be_none(archive, content, words):
         resolve(archive.add_file("page.nwb", content)).open()
 
 
+def test_a_zarr_store_on_a_server_is_called_one(archive):
+    for name in ("mouse.nwb.zarr", "mouse.nwb.zarr/"):
+        with pytest.raises(SourceError, match=r"is a Zarr store on a server.*Download the store"):
+            resolve(f"{archive.root}/files/{name}").open()
+    assert archive.count() == 0
+
+
 def test_a_file_that_is_cut_short_is_said_to_be(archive, nwb_path):
     with pytest.raises(SourceError, match="cut short"):
         resolve(archive.add_file("cut.nwb", nwb_path.read_bytes()[:-10])).open()
