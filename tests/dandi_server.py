@@ -88,7 +88,10 @@ class DandiServer:
         self.ranges = True
         self.head = True
         self.validators = True
+        self.headers = {}
+        self.head_length = None
         self.asked = []
+        self.connections = 0
         self.faults = []
         self._links = 0
         self._oldest_link = 0
@@ -111,7 +114,7 @@ class DandiServer:
         self._server.shutdown()
         self._server.server_close()
         # connections that are kept alive have threads of their own, which would go on serving
-        for connection in list(_Handler.connections.get(self._port, ())):
+        for connection in list(_Handler.open_connections.get(self._port, ())):
             connection.close()
 
     def __enter__(self):
@@ -209,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
     # headers and body go in one packet; two would wait for each other's acknowledgement
     wbufsize = -1
     disable_nagle_algorithm = True
-    connections: dict = {}  # noqa: RUF012
+    open_connections: dict = {}  # noqa: RUF012
 
     @property
     def archive(self):
@@ -217,10 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self):
         super().setup()
-        self.connections.setdefault(self.server.server_address[1], set()).add(self.connection)
+        self.archive.connections += 1
+        self.open_connections.setdefault(self.server.server_address[1], set()).add(self.connection)
 
     def finish(self):
-        self.connections[self.server.server_address[1]].discard(self.connection)
+        self.open_connections[self.server.server_address[1]].discard(self.connection)
         super().finish()
 
     def handle(self):
@@ -382,7 +386,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, text in (headers or {}).items():
             self.send_header(name, text)
-        self.send_header("Content-Length", str(stop - start))
+        length = str(stop - start)
+        if self.command == "HEAD" and self.archive.head_length is not None:
+            length = self.archive.head_length
+        self.send_header("Content-Length", length)
+        if asset is not None:
+            for name, text in self.archive.headers.items():
+                self.send_header(name, text)
         self.end_headers()
         if self.command == "HEAD":
             return

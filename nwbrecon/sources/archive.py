@@ -99,7 +99,8 @@ class DandiFile(RemoteFile):
             "version": self.spec.version,
             "path": self.spec.path,
             "asset_id": self.asset.identifier,
-            "digest": digests.get("sha2-256") or digests.get("dandi-etag"),
+            "digest": digests.get("sha2-256"),
+            "etag": digests.get("dandi-etag"),
             "dandi_instance": client.api_url,
         }
         # a blob never changes, while an asset's id does with every edit of its metadata

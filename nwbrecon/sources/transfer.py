@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from nwbrecon.errors import SourceError
@@ -200,11 +201,13 @@ class HttpBytes:
         return patiently(lambda: self._read(start, stop), self.location)
 
     def _probe(self) -> Probe:
-        response = self._send("HEAD", self.url, self.headers)
-        with response:
+        with self._send("HEAD", self.url, self.headers) as response:
             _raise_if_passing(response)
-            if response.status_code == 200 and "Content-Length" in response.headers:
-                return Probe(int(response.headers["Content-Length"]), _validator(response))
+            # nothing, but the connection can be used again once it is read
+            _ = response.content
+            length = response.headers.get("Content-Length", "")
+            if response.status_code == 200 and length.isdecimal():
+                return Probe(int(length), _validator(response))
         # links that are signed for GET refuse HEAD, and some servers do not know it
         with self._get(0, 1) as response:
             if response.status_code == 416:
@@ -216,8 +219,9 @@ class HttpBytes:
         with self._get(start, stop) as response:
             self._check(response, start, stop)
             try:
-                data = response.content
-            except requests.RequestException as error:
+                # no more than was asked for, whatever the server sends
+                data = response.raw.read(stop - start, decode_content=False)
+            except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise FailurePasses(f"the connection broke off ({_innermost(error)})") from error
             if len(data) != stop - start:
                 raise FailurePasses(f"{len(data)} bytes came in place of {stop - start}")

@@ -68,6 +68,7 @@ def test_an_asset_is_opened_by_any_of_its_names(archive, asset, spec):
         "path": PATH,
         "asset_id": asset.asset_id,
         "digest": asset.digests["dandi:sha2-256"],
+        "etag": asset.digests["dandi:dandi-etag"],
         "dandi_instance": archive.api,
     }
 
@@ -91,7 +92,7 @@ def test_the_digest_is_the_archives_and_no_byte_travels_for_it(archive, asset, c
     assert archive.sent() == 0
     archive.add_asset("000001", PATH, content, digests=("dandi:dandi-etag",))
     assert resolve("000001", dandi_instance=archive.api).digest() is None
-    assert identity("000001", archive)["digest"] == archive.dandisets["000001"].assets[0].digests["dandi:dandi-etag"]
+    assert identity("000001", archive)["etag"] == archive.dandisets["000001"].assets[0].digests["dandi:dandi-etag"]
 
 
 def test_the_second_time_only_the_archive_is_asked(archive, asset):

@@ -1,3 +1,4 @@
+import gzip
 import time
 from email.utils import formatdate
 
@@ -38,6 +39,34 @@ def test_a_range_is_read_and_nothing_else(archive, url):
         archive.forget()
         assert source.read(start, stop) == CONTENT[start:stop]
         assert (archive.count(), archive.sent()) == (1, stop - start)
+
+
+def test_one_connection_serves_for_all_ranges(archive, url):
+    source = HttpBytes(url, url)
+    source.probe()
+    for start in range(0, 90_000, 3000):
+        source.read(start, start + 3000)
+    assert (archive.count(), archive.connections) == (31, 1)
+
+
+def test_no_more_is_taken_than_was_asked_for(archive, no_waiting):
+    zeros = gzip.compress(bytes(50_000_000))
+    url = archive.add_file("bomb.nwb", zeros)
+    archive.headers = {"Content-Encoding": "gzip"}
+    assert HttpBytes(url, url).read(0, 1000) == zeros[:1000]
+
+
+@pytest.mark.parametrize("length", ["-5", "many", ""])
+def test_a_length_that_is_none_is_asked_for_otherwise(archive, url, length):
+    archive.head_length = length
+    assert HttpBytes(url, url).probe().size == len(CONTENT)
+
+
+def test_a_redirect_in_a_circle_is_refused(archive, no_waiting):
+    archive.add_file("a.nwb", CONTENT)
+    archive.fail("file", 302, times=100, Location="/files/a.nwb")
+    with pytest.raises(SourceError, match="Exceeded 30 redirects"):
+        HttpBytes(f"{archive.root}/files/a.nwb", "it").read(0, 10)
 
 
 def test_a_server_that_refuses_head_is_asked_for_one_byte(archive, url):
