@@ -170,8 +170,8 @@ def dandi_source(spec: DandiSpec, dandi_instance: str | None = None) -> Source:
     spec
         What the user named.
     dandi_instance
-        Name or API URL of the archive; the environment variable ``DANDI_INSTANCE``, or else the DANDI archive, by
-        default.
+        Name or API URL of the archive, where the spec does not name it; the environment variable ``DANDI_INSTANCE``, or
+        else the DANDI archive, by default.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def dandi_source(spec: DandiSpec, dandi_instance: str | None = None) -> Source:
         If there is nothing of that name, several sessions fit, access is refused, or the archive does not answer and
         the cache holds nothing that fits.
     """
-    client = _client(dandi_instance or spec.instance)
+    client = _client(spec.instance or dandi_instance)
     try:
         dandiset, version = _dandiset(client, spec)
         assets = {asset.path: asset for asset in _matching(dandiset, version)}
@@ -221,7 +221,7 @@ def list_assets(spec: str, *, dandi_instance: str | None = None) -> pd.DataFrame
     parsed = parse_dandi(spec)
     if parsed is None:
         raise SourceError(f"{spec} does not name a dandiset.", "dandi:ID or an ID of six digits was expected.")
-    dandiset, version = _dandiset(_client(dandi_instance or parsed.instance), parsed)
+    dandiset, version = _dandiset(_client(parsed.instance or dandi_instance), parsed)
     rows = [
         (label_of(asset.path, "sub"), label_of(asset.path, "ses"), asset.path, asset.size, asset.identifier)
         for asset in _matching(dandiset, version)

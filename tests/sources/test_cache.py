@@ -1,4 +1,5 @@
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -204,7 +205,9 @@ def test_the_environment_says_where_and_how_much(tmp_path, monkeypatch):
     monkeypatch.delenv("NWBRECON_CACHE")
     monkeypatch.delenv("NWBRECON_CACHE_GIGABYTES")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache().folder.name == "remote"
+    if sys.platform == "linux":
+        assert default_cache().folder == tmp_path / "xdg" / "nwbrecon" / "remote"
+    assert default_cache().limit == 50e9
 
 
 def test_what_was_written_is_what_was_read_whatever_the_order(store):
