@@ -56,7 +56,7 @@ def session_key(path: PurePath) -> str:
     >>> session_key(PurePath("tuesday.nwb"))
     'tuesday'
     """
-    stem = re.split(r"[-_]acq-", re.sub(r"\.nwb(\.zarr)?$", "", path.name))[0]
+    stem = re.split(r"[-_]acq-", _bare(path))[0]
     parts = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
     return "_".join(parts) or stem
 
@@ -132,14 +132,18 @@ def choose_session(files: list[Listed], where: str) -> tuple[list[Listed], list[
 def _by_plane(files: list[Listed]) -> dict[str, list[Listed]]:
     planes: dict[str, list[Listed]] = {}
     for file in files:
-        found = re.search(r"[-_]acq-([^_]+)", PurePosixPath(file.path).name)
+        found = re.search(r"[-_]acq-([^_]+)", _bare(PurePosixPath(file.path)))
         planes.setdefault(found[1] if found else "", []).append(file)
     return planes
 
 
+def _bare(path: PurePath) -> str:
+    return re.sub(r"\.nwb(\.zarr)?$", "", path.name)
+
+
 def _modalities(path: str) -> frozenset[str]:
     # the last part of a name says what is in the file; sub-1_ses-2.nwb has none
-    last = PurePosixPath(path).name.split(".")[0].rpartition("_")[2]
+    last = _bare(PurePosixPath(path)).rpartition("_")[2]
     return frozenset() if re.match(r"[a-z]+-", last) else frozenset(last.split("+"))
 
 

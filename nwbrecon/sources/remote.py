@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import h5py
 from filelock import FileLock, Timeout
 
 from nwbrecon.errors import SourceError
@@ -107,6 +108,11 @@ class RemoteFile(ABC):
         if shelf:
             shelf.describe()
         file = open_hdf5(whole or Stream(content.read, content.size, shelf, content.location), content.location)
+        try:
+            _refuse_strays(file, content.location)
+        except BaseException:
+            file.close()
+            raise
         opened = read_nwb(file, content.location, file.close)
         opened.identity.update(content.identity)
         opened.notes += content.notes
@@ -178,6 +184,29 @@ def from_cache(entry: CacheEntry, failure: SourceError) -> RemoteContent:
     return RemoteContent(
         entry.location, entry.size, about["key"], read, about["digests"], about["identity"], notes=(note,)
     )
+
+
+def _refuse_strays(file: h5py.File, location: str) -> None:
+    """Refuse a file from elsewhere that would read other files of this computer."""
+
+    def elsewhere(name: str, link: Any) -> str | None:
+        if isinstance(link, h5py.ExternalLink):
+            return f"{name} -> {link.filename}"
+        # asking HDF5 for the kind of an object makes it read the indices of all arrays, which opening it does not
+        item = (
+            h5py.h5o.open(file.id, name.encode(errors="surrogateescape")) if isinstance(link, h5py.HardLink) else None
+        )
+        if isinstance(item, h5py.h5d.DatasetID) and (storage := item.get_create_plist()).get_external_count():
+            return f"{name} -> {storage.get_external(0)[0].decode(errors='replace')}"
+        return None
+
+    stray = file.visititems_links(elsewhere)
+    if stray:
+        raise SourceError(
+            f"{location} refers to another file ({stray}).",
+            "All data of a file on a server were expected inside it.",
+            "If you trust it, download both files and open them from disk.",
+        )
 
 
 def _download(content: RemoteContent, shelf: Shelf) -> None:

@@ -166,7 +166,7 @@ class HttpBytes:
     url: str = field(repr=False)
     location: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    advice: str = "If the link was signed, it has expired: make a new one. Files of embargoed dandisets are opened as dandi:ID/PATH."
+    advice: str = "If the link was signed, it has expired: make a new one. Embargoed files are opened as dandi:ID/PATH."
     size: int | None = None
     validator: str | None = None
     _direct: str | None = field(default=None, init=False, repr=False)

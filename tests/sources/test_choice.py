@@ -29,6 +29,14 @@ def test_the_processed_file_is_taken_and_the_raw_one_named():
     assert "StimB_ophys.nwb (55 GB)" in note
 
 
+def test_points_in_names_are_part_of_them():
+    paths, notes = chosen("sub-1/sub-1_ses-2.5_image+ophys.nwb.zarr", "sub-1/sub-1_ses-2.5_ophys.nwb")
+    assert paths == ["sub-1/sub-1_ses-2.5_image+ophys.nwb.zarr"]
+    assert len(notes) == 1
+    with pytest.raises(SourceError, match="holds 2 sessions"):
+        chosen("sub-1/sub-1_ses-2.5_ophys.nwb", "sub-1/sub-1_ses-2.6_ophys.nwb")
+
+
 def test_planes_of_one_session_belong_together():
     paths = [f"sub-656228/sub-656228_ses-1245548523-acq-{n}_image+ophys.nwb" for n in (1245937740, 1245937736)]
     assert chosen(*paths) == (sorted(paths), [])

@@ -2,6 +2,7 @@ import hashlib
 import subprocess
 import sys
 
+import h5py
 import pytest
 from filelock import FileLock
 
@@ -159,3 +160,24 @@ def test_local_files_are_where_they_are(nwb_path):
     assert fetch(nwb_path) == [nwb_path]
     with nwb_path.open("rb") as file, pytest.raises(SourceError, match="not something"):
         fetch(file)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("kind", ["link", "storage"])
+def test_a_file_from_elsewhere_reads_no_other_file_of_this_computer(archive, nwb_path, tmp_path, kind, whole):
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["data"] = [3.0, 4.0]
+    with h5py.File(nwb_path, "a") as file:
+        attributes = dict(file["acquisition/a/data"].attrs)
+        del file["acquisition/a/data"]
+        if kind == "link":
+            file["acquisition/a/data"] = h5py.ExternalLink(secret, "data")
+        else:
+            file.create_dataset("acquisition/a/data", (2,), "f8", external=[(secret, 0, 16)])
+            file["acquisition/a/data"].attrs.update(attributes)
+    url = archive.add_file("mouse.nwb", nwb_path.read_bytes())
+    if whole:
+        fetch(url)
+    with pytest.raises(SourceError, match=r"refers to another file \(acquisition/a/data -> .*secret\.h5\)"):
+        resolve(url).open()
