@@ -60,7 +60,8 @@ class Stream(io.RawIOBase):
         _alive.add(self)
 
     def __repr__(self) -> str:
-        return f"<stream {id(self):x} of {self.name}>"
+        # h5py names the file by this, as far as it is ASCII
+        return f"<stream {id(self):x} of {self.name}>".encode("ascii", "replace").decode()
 
     def readable(self) -> bool:
         """Return ``True``."""

@@ -200,7 +200,7 @@ def test_python_ends_well_with_a_stream_open(tmp_path, kept):
 import h5py
 from nwbrecon.sources.stream import Stream
 content = open({str(path)!r}, "rb").read()
-file = h5py.File(Stream(lambda start, stop: content[start:stop], len(content)), "r")
+file = h5py.File(Stream(lambda start, stop: content[start:stop], len(content), name="Mäuse"), "r")
 dataset = file["plain"]
 if {kept!r} == "dataset":
     del file
