@@ -155,6 +155,8 @@ class TrainingSettings(Settings):
     """Weight decay (AdamW)."""
     readout_penalty: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the absolute readout weights (mean over ROIs) beside the loss of a sample: few features an ROI."""
+    gain_penalty: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of the squared weights from behavior to gain (mean over ROIs) beside the loss of a sample."""
     gradient_norm: Positive = 1.0
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
