@@ -10,13 +10,16 @@ import numpy as np
 
 from nwbrecon.errors import SessionError
 
-__all__ = ["FrameAxes", "ImageStore", "MovieStore", "find_axes", "to_gray"]
+__all__ = ["MID_GRAY", "FrameAxes", "GrayStore", "ImageStore", "MovieStore", "find_axes", "to_gray"]
 
 FrameAxes = Literal["auto", "TYX", "TXY", "XYT", "YXT"]
 """Order of the axes of a stored movie: T frames, Y rows, X columns; a color axis comes last among the others."""
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.601), so that equal channels keep their value."""
+
+MID_GRAY = 127.5
+"""Grey level of a screen that shows nothing, where the file does not hold its picture."""
 
 _PROBES = 12
 
@@ -91,6 +94,26 @@ def _levels(sample: np.ndarray, dtype: np.dtype[Any]) -> tuple[float, float]:
     return (255.0, 0.0) if high <= 1 else (1.0, 0.0)
 
 
+class GrayStore:
+    """A screen that shows nothing: a single frame of mid-grey.
+
+    Parameters
+    ----------
+    height, width
+        Rows and columns of what the screen shows else.
+    """
+
+    name = "gray"
+    n_frames = 1
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+
+    def read(self, frames: np.ndarray) -> np.ndarray:
+        """Give ``(time, height, width)`` float32, all of the same grey."""
+        return np.full((len(frames), self.height, self.width), MID_GRAY, dtype=np.float32)
+
+
 class MovieStore:
     """Frames in one array of the file.
 
@@ -110,7 +133,8 @@ class MovieStore:
         self.n_frames, self.height, self.width = int(size["T"]), int(size["Y"]), int(size["X"])
         self._data = data
         self._axes = axes
-        self._to_255: tuple[float, float] | None = None
+        # bytes can only be grey levels, so that none need be looked at
+        self._to_255 = (1.0, 0.0) if data.dtype.kind in "ui" and data.dtype.itemsize == 1 else None
 
     def __repr__(self) -> str:
         return f"MovieStore({self.name!r}, {self.n_frames} frames of {self.height} x {self.width})"

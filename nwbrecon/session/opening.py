@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from nwbrecon.errors import SessionError
@@ -26,6 +27,7 @@ def open_session(
     stimulus: str | None = None,
     frame_axes: FrameAxes = "auto",
     plane_delays: Mapping[str, float] | None = None,
+    stimulus_folder: str | Path | None = None,
     dandi_instance: str | None = None,
 ) -> Session:
     """Open a recording: find its responses, its stimulus and its behavior, whatever way the file lays them out.
@@ -49,6 +51,9 @@ def open_session(
         last.
     plane_delays
         Seconds to add to the clock of each plane, by its name.
+    stimulus_folder
+        Where movies and pictures are that the file only names: video files, ``.npy`` arrays, pictures, or folders of
+        pictures, called as the file calls them.
     dandi_instance
         Name or API URL of the DANDI archive, where it is not DANDI itself.
 
@@ -73,7 +78,7 @@ def open_session(
     files = resolved.open()
     closers = [file.close for file in files]
     try:
-        return _session(resolved, files, signal, stimulus, frame_axes, dict(plane_delays or {}))
+        return _session(resolved, files, signal, stimulus, frame_axes, dict(plane_delays or {}), stimulus_folder)
     except BaseException:
         while closers:
             closers.pop()()
@@ -87,6 +92,7 @@ def _session(
     wanted: str | None,
     axes: FrameAxes,
     delays: dict[str, float],
+    folder: str | Path | None,
 ) -> Session:
     warnings = [*source.notes, *(note for file in files for note in file.notes)]
     contents = [list(walk(file.nwbfile)) for file in files]
@@ -113,9 +119,16 @@ def _session(
 
     shown: Stimulus | None = None
     behavior: dict[str, BehaviorSeries] = {}
-    for items in contents:
+    for file, items in zip(files, contents, strict=True):
         if shown is None:
-            shown = find_stimulus(items, wanted=wanted, axes=axes, warn=warnings.append)
+            shown = find_stimulus(
+                items,
+                wanted=wanted,
+                axes=axes,
+                warn=warnings.append,
+                beside=file.beside,
+                folder=None if folder is None else Path(folder).expanduser(),
+            )
         if not behavior:
             # each further file repeats what the first has; only the last one's silence is worth a warning
             said: list[str] = []
@@ -179,5 +192,6 @@ def _no_stimulus(source: Source, items: list[Item], warnings: list[str]) -> Sess
         f"{source.location} holds no stimulus whose frames and times are known.",
         "A movie with its own clock, an IndexSeries into a template, or a table of intervals that names templates was "
         f"expected. {holdings(items)}{' ' + reasons if reasons else ''}",
-        'If one of these is the stimulus, name it with stimulus="PATH".',
+        'If one of these is the stimulus, name it with stimulus="PATH"; if its pixels are outside the file, name their '
+        "folder with stimulus_folder.",
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.beside import inside
 from nwbrecon.sources.hdf5 import identity_of
 from nwbrecon.sources.model import OpenFile
 from nwbrecon.storage import digest
@@ -54,7 +56,7 @@ class ZarrFolder:
         except Exception as error:
             # hdmf and zarr raise whatever their constructors raise
             raise self._unreadable(error) from error
-        return OpenFile(nwbfile, identity_of(nwbfile, self.location), store.close)
+        return OpenFile(nwbfile, identity_of(nwbfile, self.location), store.close, beside=partial(inside, self.path))
 
     def digest(self) -> str:
         """SHA-256 of the names and digests of all its files; reads all of it."""

@@ -8,7 +8,7 @@ from pynwb.ophys import CorrectedImageStack, MotionCorrection, TwoPhotonSeries
 import nwbrecon as nr
 from nwbrecon.errors import SessionError
 
-from .conftest import clip_frames, new_file, with_movie, with_responses
+from .conftest import clip_frames, new_file, shown_in, with_movie, with_responses
 
 
 @pytest.fixture
@@ -117,12 +117,12 @@ def test_pixels_outside_the_file_are_said(nwb):
             timestamps=np.arange(9.0),
         )
     )  # fmt: skip
-    with pytest.raises(SessionError, match=r"not in the NWB file \(clips/a.avi\); video files are not read yet"):
+    with pytest.raises(SessionError, match=r"pixels are in clips/a\.avi, .*stimulus_folder"):
         nr.open_session(nwb)
     nwb.add_acquisition(series("visual_stimulus"))
     stores, warnings = chosen(nwb)
     assert stores == ["acquisition/visual_stimulus"]
-    assert "video files are not read yet" in warnings
+    assert "its pixels are in clips/a.avi" in warnings
 
 
 def test_gratings_without_pixels_are_said(nwb):
@@ -166,7 +166,7 @@ def test_several_movies_one_after_the_other_are_all_used(nwb):
             )
         )
     session = nr.open_session(nwb)
-    shown = session.stimulus.presentations
+    shown = shown_in(session)
     np.testing.assert_allclose(shown["onset"], [0, 3, 6])
     assert shown["store"].nunique() == 3
     # the third looks like the first
