@@ -104,7 +104,7 @@ def gray_periods(pieces: Sequence[Presentation], tables: Sequence[IntervalTable]
     known = np.concatenate([shown, *stated])
     within = (between[:, 0] >= known[:, 0].min()) & (between[:, 1] <= known[:, 1].max())
     periods = np.concatenate([_gaps(np.concatenate([silent, shown])), between[within]])
-    return [_gray(start, stop) for start, stop in periods if stop - start >= SHORTEST]
+    return [_gray(start, stop) for start, stop in periods]
 
 
 def _is_blank(frame: np.ndarray) -> bool:
@@ -117,8 +117,8 @@ def _gray(start: float, stop: float) -> Presentation:
 
 
 def _gaps(spans: np.ndarray) -> np.ndarray:
-    """Stretches between the first and the last span that no span covers: ``(gap, 2)``."""
+    """Stretches between the first and the last span that no span covers, jitter left out: ``(gap, 2)``."""
     ordered = spans[np.argsort(spans[:, 0], kind="stable")]
     reached = np.maximum.accumulate(ordered[:, 1])
-    gap = ordered[1:, 0] > reached[:-1]
+    gap = ordered[1:, 0] - reached[:-1] >= SHORTEST
     return np.column_stack([reached[:-1][gap], ordered[1:, 0][gap]])
