@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,6 +21,7 @@ __all__ = [
     "FrameClock",
     "FrameStore",
     "ResponseGroup",
+    "ScreenGeometry",
     "Session",
     "Signal",
     "SignalKind",
@@ -187,6 +189,38 @@ class FrameClock:
     end: float
 
 
+@dataclass(frozen=True)
+class ScreenGeometry:
+    """Where a flat screen stood that the mouse faces at its middle.
+
+    Attributes
+    ----------
+    distance
+        From the eye to the middle of the screen (cm).
+    height, width
+        Of what is shown on it (cm).
+
+    Examples
+    --------
+    >>> ScreenGeometry(distance=15, height=30, width=52).degrees
+    (90.0, 120.0)
+    """
+
+    distance: float
+    height: float
+    width: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(length) and length > 0 for length in (self.distance, self.height, self.width)):
+            raise SessionError(f"{self} has a length that is no length.", "Distance, height and width are in cm.")
+
+    @property
+    def degrees(self) -> tuple[float, float]:
+        """Height and width as the mouse sees them (degrees of visual angle)."""
+        high, wide = (2 * math.degrees(math.atan2(size / 2, self.distance)) for size in (self.height, self.width))
+        return round(high, 1), round(wide, 1)
+
+
 @dataclass
 class Stimulus:
     """What was shown and when.
@@ -207,11 +241,14 @@ class Stimulus:
         Where the pixels are, by key.
     clocks
         ``clocks(presentation) -> FrameClock``, for a row label of `presentations`.
+    screens
+        Where the screen stood, by key of the store; empty where nobody says so.
     """
 
     presentations: pd.DataFrame
     stores: Mapping[str, FrameStore]
     clocks: Callable[[int], FrameClock]
+    screens: Mapping[str, ScreenGeometry] = field(default_factory=dict)
 
     def read(self, presentation: int, frames: slice = slice(None)) -> np.ndarray:
         """Frames of one presentation as ``(time, height, width)`` float32 grey, 0-255, at the stored size."""

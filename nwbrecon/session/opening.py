@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from nwbrecon.errors import SessionError
 from nwbrecon.session.behavior import find_behavior
 from nwbrecon.session.contents import Item, holdings, walk
 from nwbrecon.session.frames import FrameAxes
-from nwbrecon.session.model import BehaviorSeries, ResponseGroup, Session, Stimulus
+from nwbrecon.session.model import BehaviorSeries, ResponseGroup, ScreenGeometry, Session, Stimulus
 from nwbrecon.session.responses import find_responses
 from nwbrecon.session.stimulus import find_stimulus
 from nwbrecon.sources import OpenFile, Source, resolve
@@ -28,6 +29,7 @@ def open_session(
     frame_axes: FrameAxes = "auto",
     plane_delays: Mapping[str, float] | None = None,
     stimulus_folder: str | Path | None = None,
+    screen: ScreenGeometry | None = None,
     dandi_instance: str | None = None,
 ) -> Session:
     """Open a recording: find its responses, its stimulus and its behavior, whatever way the file lays them out.
@@ -54,6 +56,8 @@ def open_session(
     stimulus_folder
         Where movies and pictures are that the file only names: video files, ``.npy`` arrays, pictures, or folders of
         pictures, called as the file calls them.
+    screen
+        Where the screen stood, where the file does not say it or says it wrongly.
     dandi_instance
         Name or API URL of the DANDI archive, where it is not DANDI itself.
 
@@ -78,7 +82,14 @@ def open_session(
     files = resolved.open()
     closers = [file.close for file in files]
     try:
-        return _session(resolved, files, signal, stimulus, frame_axes, dict(plane_delays or {}), stimulus_folder)
+        shown = partial(
+            find_stimulus,
+            wanted=stimulus,
+            axes=frame_axes,
+            folder=None if stimulus_folder is None else Path(stimulus_folder).expanduser(),
+            screen=screen,
+        )
+        return _session(resolved, files, signal, shown, dict(plane_delays or {}))
     except BaseException:
         while closers:
             closers.pop()()
@@ -89,10 +100,8 @@ def _session(
     source: Source,
     files: list[OpenFile],
     signal: str,
-    wanted: str | None,
-    axes: FrameAxes,
+    find_shown: Callable[..., Stimulus | None],
     delays: dict[str, float],
-    folder: str | Path | None,
 ) -> Session:
     warnings = [*source.notes, *(note for file in files for note in file.notes)]
     contents = [list(walk(file.nwbfile)) for file in files]
@@ -121,14 +130,7 @@ def _session(
     behavior: dict[str, BehaviorSeries] = {}
     for file, items in zip(files, contents, strict=True):
         if shown is None:
-            shown = find_stimulus(
-                items,
-                wanted=wanted,
-                axes=axes,
-                warn=warnings.append,
-                beside=file.beside,
-                folder=None if folder is None else Path(folder).expanduser(),
-            )
+            shown = find_shown(items, warn=warnings.append, beside=file.beside)
         if not behavior:
             # each further file repeats what the first has; only the last one's silence is worth a warning
             said: list[str] = []

@@ -18,7 +18,7 @@ from nwbrecon.session.divide import divide, row_notes
 from nwbrecon.session.folder import StimulusFolder
 from nwbrecon.session.frames import FrameAxes, GrayStore
 from nwbrecon.session.gray import GRAY, blank_frames, gray_periods, is_gray
-from nwbrecon.session.model import FrameClock, FrameStore, Stimulus
+from nwbrecon.session.model import FrameClock, FrameStore, ScreenGeometry, Stimulus
 from nwbrecon.session.series import median_interval, sample_times, sliceable
 from nwbrecon.session.showings import by_frame_column, by_index, by_own_clock, by_template_name, frames_named
 from nwbrecon.session.stores import Stores, is_external
@@ -46,6 +46,7 @@ def find_stimulus(
     warn: Warn,
     beside: Callable[[str], Path | BinaryIO | None] = lambda path: None,
     folder: Path | None = None,
+    screen: ScreenGeometry | None = None,
 ) -> Stimulus | None:
     """Find what was shown and when.
 
@@ -63,6 +64,8 @@ def find_stimulus(
         Gives the file at a path relative to the NWB file.
     folder
         Where the user keeps movies and pictures that the file only names.
+    screen
+        Where the screen stood, as the user knows it; else what an ``OpticalSeries`` says.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def find_stimulus(
     if gray:
         shown = stores.found[max(pieces, key=lambda piece: piece.last - piece.first).timeline.store]
         stores.found[GRAY] = GrayStore(shown.height, shown.width)
-    return _stimulus(pieces + gray, stores.found)
+    return _stimulus(pieces + gray, stores.found, _screens(stores, screen))
 
 
 def _named(items: Sequence[Item], wanted: str) -> list[Item]:
@@ -280,7 +283,26 @@ def _without_overlap(pieces: Sequence[Presentation], warn: Warn) -> list[Present
     return kept
 
 
-def _stimulus(pieces: Sequence[Presentation], stores: dict[str, FrameStore]) -> Stimulus:
+def _screens(stores: Stores, told: ScreenGeometry | None) -> dict[str, ScreenGeometry]:
+    if told is not None:
+        return dict.fromkeys(stores.found, told)
+    screens = {}
+    for item in stores.items:
+        distance, field = (getattr(item.content, name, None) for name in ("distance", "field_of_view"))
+        if item.path not in stores.found or distance is None or field is None or np.size(field) < 2:
+            continue
+        # meters in the file
+        width, height = (100 * float(length) for length in np.ravel(field[:])[:2])
+        try:
+            screens[item.path] = ScreenGeometry(100 * float(distance), height, width)
+        except SessionError as error:
+            stores.warn(f"{item.path}: {error.found}")
+    return screens
+
+
+def _stimulus(
+    pieces: Sequence[Presentation], stores: dict[str, FrameStore], screens: dict[str, ScreenGeometry]
+) -> Stimulus:
     ordered = sorted(cut_at_shared_edges(pieces), key=lambda piece: piece.onset)
     rows = pd.DataFrame(
         {
@@ -300,4 +322,9 @@ def _stimulus(pieces: Sequence[Presentation], stores: dict[str, FrameStore]) -> 
         return FrameClock(piece.frames, piece.timeline.onsets[piece.first : piece.last], piece.offset)
 
     used = {piece.timeline.store for piece in ordered}
-    return Stimulus(rows, {key: store for key, store in stores.items() if key in used}, clocks)
+    return Stimulus(
+        rows,
+        {key: store for key, store in stores.items() if key in used},
+        clocks,
+        {key: screen for key, screen in screens.items() if key in used},
+    )

@@ -7,6 +7,7 @@ from pynwb.ophys import CorrectedImageStack, MotionCorrection, TwoPhotonSeries
 
 import nwbrecon as nr
 from nwbrecon.errors import SessionError
+from nwbrecon.session import ScreenGeometry
 
 from .conftest import clip_frames, new_file, shown_in, with_movie, with_responses
 
@@ -101,7 +102,21 @@ def test_an_optical_series_is_a_movie(nwb):
         "screen", kind=OpticalSeries, distance=0.15, field_of_view=np.array([1.2, 0.7]), orientation="upright"
     )
     nwb.add_stimulus(movie)
-    assert chosen(nwb)[0] == ["stimulus/presentation/screen"]
+    session = nr.open_session(nwb)
+    assert list(session.stimulus.stores) == ["stimulus/presentation/screen"]
+    (screen,) = session.stimulus.screens.values()
+    assert (screen.distance, screen.height, screen.width) == pytest.approx((15, 70, 120))
+    assert screen.degrees == pytest.approx((2 * np.degrees(np.arctan(35 / 15)), 2 * np.degrees(np.arctan(4))), abs=0.06)
+    told = ScreenGeometry(distance=20, height=30, width=50)
+    assert list(nr.open_session(nwb, screen=told).stimulus.screens.values()) == [told]
+
+
+@pytest.mark.parametrize("distance", [0.0, -1.0, np.nan, np.inf])
+def test_a_screen_at_no_distance_is_said(nwb, distance):
+    nwb.add_stimulus(series("screen", kind=OpticalSeries, distance=distance, field_of_view=[1.2, 0.7]))
+    session = nr.open_session(nwb)
+    assert session.stimulus.screens == {}
+    assert "has a length that is no length" in " ".join(session.warnings)
 
 
 def test_a_template_alone_was_not_shown(nwb):
