@@ -61,8 +61,9 @@ class SimulationSettings(Settings):
 class ResponseSettings(Settings):
     """From what the file holds to the activity that an encoder predicts."""
 
-    signal: Literal["auto", "events", "dff", "corrected", "raw"] = "auto"
-    """Which stored signal to use; ``auto`` prefers events, then dF/F, then corrected, then raw fluorescence."""
+    signal: Literal["auto", "events", "dff", "corrected", "raw", "spikes"] = "auto"
+    """Which stored signal to use; ``auto`` prefers events, then dF/F, then corrected, then raw fluorescence, and takes
+    the spikes of sorted units where there are no ROIs."""
     deconvolve: bool = True
     """Turn fluorescence and dF/F into deconvolved activity (AR(1) OASIS)."""
     neuropil_factor: Annotated[float, Field(ge=0, le=2)] = 0.7

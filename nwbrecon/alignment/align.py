@@ -102,8 +102,9 @@ def align(
         warnings += split.warnings
         trials["split"] = trials["clip"].map(split.of_clip)
         guarded = guard(trials, settings.frame_rate, settings.guard_seconds)
+        unusable = guarded | _within_any(starts, stops, session.invalid_times)
 
-        training = np.repeat(trials["split"].to_numpy() == "train", trials["n_frames"]) & ~guarded
+        training = np.repeat(trials["split"].to_numpy() == "train", trials["n_frames"]) & ~unusable
         if not training.any():
             raise AlignmentError(
                 f"All {(trials['split'] == 'train').sum()} training trials lie within {settings.guard_seconds:g} s of "
@@ -126,7 +127,7 @@ def align(
                 "At least one ROI with responses is needed.",
                 "Choose another signal (setting responses.signal), or check the file. " + " ".join(warnings),
             )
-        valid = covered_frames(groups, starts, stops) & ~guarded
+        valid = covered_frames(groups, starts, stops) & ~unusable
         # the guard may have taken all of a short trial
         left = np.logical_or.reduceat(valid, trials["first_frame"])
         trials["split"] = trials["split"].where(left, "")
@@ -202,6 +203,14 @@ def _frame_starts(trials: pd.DataFrame, frame_rate: float) -> np.ndarray:
     return np.concatenate(
         [onset + np.arange(n) / frame_rate for onset, n in zip(trials["onset"], trials["n_frames"], strict=True)]
     )
+
+
+def _within_any(starts: np.ndarray, stops: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Which bins touch any of the spans."""
+    touched = np.zeros(len(starts), dtype=bool)
+    for first, last in spans:
+        touched |= (starts < last) & (stops > first)
+    return touched
 
 
 def _thumbnails(video: np.ndarray, trials: pd.DataFrame, settings: AlignmentSettings) -> dict[str, np.ndarray]:

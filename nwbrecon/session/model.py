@@ -130,7 +130,8 @@ class ResponseGroup:
         Parameters
         ----------
         signal
-            ``events``, ``dff``, ``corrected`` or ``raw``; ``auto`` prefers them in this order.
+            ``spikes``, ``events``, ``dff``, ``corrected`` or ``raw``; ``auto`` prefers them in this order. Or the path
+            of a series, or the end of its path.
 
         Raises
         ------
@@ -138,10 +139,14 @@ class ResponseGroup:
             If the file has no such signal of these ROIs.
         """
         stored = {self.signal.path: self.signal, **self.alternatives}
-        kinds = PREFERENCE if signal == "auto" else (SignalKind[signal.upper()],)
+        asked = [SignalKind[signal.upper()]] if signal.upper() in SignalKind.__members__ else []
+        kinds = list(PREFERENCE) if signal == "auto" else asked
         chosen = min(
             (one for one in stored.values() if one.kind in kinds), key=lambda one: kinds.index(one.kind), default=None
         )
+        if chosen is None:
+            named = [one for path, one in stored.items() if f"/{path}".endswith(f"/{signal.strip('/')}")]
+            chosen = named[0] if len(named) == 1 else None
         if chosen is None:
             listed = ", ".join(f"{one.path} ({one.kind.value})" for one in stored.values())
             raise SessionError(f"{self.name} has no signal {signal}; it has {listed}.", action="Choose one of these.")
@@ -301,6 +306,8 @@ class Session:
         Behavioral variables by name; empty where the file has none.
     warnings
         What was skipped, guessed or found wrong, in sentences.
+    invalid_times
+        ``(interval, 2)`` seconds on the session clock between which the file says that its data are not to be used.
     source
         What it was opened from; ``source.digest()`` gives the SHA-256 of the file, at the price of reading all of it.
     """
@@ -311,6 +318,7 @@ class Session:
     stimulus: Stimulus
     behavior: dict[str, BehaviorSeries]
     warnings: list[str] = field(default_factory=list)
+    invalid_times: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
     closers: list[Callable[[], None]] = field(default_factory=list)
     source: Source | None = None
 

@@ -89,8 +89,6 @@ def find_stimulus(
     for table in tables:
         if table.path.startswith("stimulus/") and table.path not in used and not is_gray(table).all():
             stores.refused[table.path] = f"the pixels of its {len(table.rows)} intervals are not in the file"
-        if table.name == "invalid_times" and len(table.rows):
-            warn(f"The file calls {len(table.rows)} stretches invalid ({table.path}); they were not taken out.")
     for path, reason in stores.refused.items():
         warn(f"{path} was not used as a stimulus: {reason}.")
     if not pieces:

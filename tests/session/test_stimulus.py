@@ -150,7 +150,7 @@ def test_gratings_without_pixels_are_said(nwb):
     nwb.add_invalid_time_interval(start_time=3.0, stop_time=4.0)
     _, warnings = chosen(nwb)
     assert "drifting_gratings was not used as a stimulus: the pixels of its 1 intervals" in warnings
-    assert "1 stretches invalid" in warnings
+    assert "1 stretches invalid (1 s)" in warnings
 
 
 def test_what_is_described_twice_is_used_once(nwb):
