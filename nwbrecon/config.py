@@ -77,8 +77,9 @@ class ResponseSettings(Settings):
     estimates it from the autocovariance. Too long a time harms more than one that is too short."""
     threshold: bool = False
     """Leave out activity that the noise of a trace explains (soft threshold), at the price of weak responses."""
-    plane_delays: dict[str, float] = Field(default_factory=dict)
-    """Seconds to add to the clock of each plane, by name of the plane."""
+    plane_delays: dict[str, float] | Literal["order", "estimate"] = Field(default_factory=dict)
+    """Seconds to add to the clock of each plane, by name of the plane. ``order``: planes that share one clock are
+    scanned one after the other in the order of the file. ``estimate``: from how the responses follow the movie."""
 
 
 class AlignmentSettings(Settings):

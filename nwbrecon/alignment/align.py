@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nwbrecon.alignment.delays import DelayEstimate, clock_warnings, estimate_delays, stated_delays
 from nwbrecon.alignment.latency import population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import coverage
-from nwbrecon.alignment.responses import align_group, check_delays, response_times
+from nwbrecon.alignment.responses import align_group, response_times
 from nwbrecon.alignment.splits import choose_split, guard, near_duplicates
 from nwbrecon.alignment.trials import make_trials, presentation_clocks
 from nwbrecon.alignment.video import fill_video, scale_frames, shape_warnings
@@ -75,14 +76,14 @@ def align(
     >>> print(aligned.describe_split())  # doctest: +SKIP
     """
     settings = load_settings(AlignmentSettings, **{**(settings.model_dump() if settings else {}), **overrides})
-    check_delays(session.responses, settings.responses)
-    times = {name: response_times(group, settings.responses) for name, group in session.responses.items()}
+    delays = stated_delays(session.responses, settings.responses)
+    times = {name: response_times(group, delays[name]) for name, group in session.responses.items()}
     if not times:
         raise AlignmentError("The recording holds no responses.", action="Give a file with ROI responses.")
     clocks, warnings = presentation_clocks(session.stimulus, settings)
     trials = make_trials(session.stimulus.presentations, clocks, settings)
     trials, notes = _recorded_trials(trials, times, settings)
-    warnings += notes
+    warnings += [*notes, *clock_warnings(session.responses, delays, settings.responses)]
     warnings += shape_warnings(session.stimulus, trials, settings.frame_size)
 
     starts = _frame_starts(trials, settings.frame_rate)
@@ -127,6 +128,13 @@ def align(
                 "At least one ROI with responses is needed.",
                 "Choose another signal (setting responses.signal), or check the file. " + " ".join(warnings),
             )
+        if settings.responses.plane_delays == "estimate":
+            found = _estimate(groups, video, trials, settings)
+            warnings.append(found.sentence(session.responses))
+            for aligned_group in groups:
+                delay = found.delays[aligned_group.name] if found.clear else 0.0
+                aligned_group.timestamps = aligned_group.timestamps + delay
+                delays[aligned_group.name] += delay
         valid = covered_frames(groups, starts, stops) & ~unusable
         # the guard may have taken all of a short trial
         left = np.logical_or.reduceat(valid, trials["first_frame"])
@@ -148,7 +156,8 @@ def align(
             behavior_series=series,
             info={
                 "split": f"{split.reason} {guarded.sum() / settings.frame_rate:.0f} s within "
-                f"{settings.guard_seconds:g} s of another split were dropped."
+                f"{settings.guard_seconds:g} s of another split were dropped.",
+                "plane_delays": delays,
             },
         )
         latency = population_latency(aligned)
@@ -161,6 +170,14 @@ def align(
     # JSON knows no NaN
     aligned.info["latency"] = {"seconds": latency.best if np.isfinite(latency.best) else None, "clear": latency.clear}
     return aligned
+
+
+def _estimate(
+    groups: list[AlignedGroup], video: np.ndarray, trials: pd.DataFrame, settings: AlignmentSettings
+) -> DelayEstimate:
+    training = trials[trials["split"] == "train"].sort_values("onset")
+    videos = (video[first : first + n] for first, n in zip(training["first_frame"], training["n_frames"], strict=True))
+    return estimate_delays(groups, videos, training["onset"], settings.frame_rate)
 
 
 def _recorded_trials(
