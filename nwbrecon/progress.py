@@ -52,5 +52,12 @@ def progress(
     from tqdm.auto import tqdm
 
     return tqdm(
-        items, total=total, desc=label or None, unit=unit, disable=not _shown.get(), dynamic_ncols=True, leave=True
+        items,
+        total=total,
+        desc=label or None,
+        unit=unit,
+        disable=not _shown.get(),
+        dynamic_ncols=True,
+        # what is over at once needs no bar
+        delay=1.0,
     )

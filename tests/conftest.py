@@ -1,0 +1,40 @@
+import pytest
+
+from nwbrecon.simulation import simulate
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--no-skips", action="store_true", help="count tests that were skipped, but for GPU tests, as failures"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    if session.config.getoption("--no-skips") and _skipped(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--no-skips") and (skipped := _skipped(config)):
+        terminalreporter.write_line(f"{len(skipped)} skipped tests count as failures (--no-skips)", red=True)
+
+
+def _skipped(config):
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return [report for report in reporter.stats.get("skipped", []) if "gpu" not in report.keywords]
+
+
+@pytest.fixture(scope="session")
+def mouse(tmp_path_factory):
+    """A small simulated recording on disk, with its truth beside it: not to be written to."""
+    return simulate(
+        tmp_path_factory.mktemp("mouse") / "mouse.nwb",
+        rois=40,
+        planes=2,
+        minutes=1.0,
+        clip_seconds=5.0,
+        test_clips=2,
+        test_clip_seconds=3.0,
+        test_repeats=5,
+    )
