@@ -15,7 +15,7 @@ from nwbrecon.results.provenance import to_rows
 from nwbrecon.session import Session
 from nwbrecon.storage import digest, read_json, write_json
 
-__all__ = ["Record", "source_identity"]
+__all__ = ["Record", "source_identity", "source_stamps"]
 
 _FORM = 1
 _MOST_DIFFERENCES = 8
@@ -151,13 +151,18 @@ def source_identity(session: Session, before: Path) -> dict[str, Any]:
     dict
         Identity as in the session, ``digest`` of its bytes, and size and time of change of each of its files.
     """
-    stamps = [_stamp(file) for file in session.source.files] if session.source is not None else []
+    stamps = source_stamps(session)
     identity: dict[str, Any] = {**session.identity, "stamps": stamps}
     if before.exists() and stamps and all(stamps):
         known = read_json(before).get("source", {})
         if known.get("stamps") == stamps and known.get("digest"):
             return {**identity, "digest": known["digest"]}
     return {**identity, "digest": session.source.digest() if session.source is not None else None}
+
+
+def source_stamps(session: Session) -> list[list[int] | None]:
+    """Size (bytes) and time of change (ns) of each file of a source; ``None`` for what is no file on disk."""
+    return [_stamp(file) for file in session.source.files] if session.source is not None else []
 
 
 def _stamp(file: Any) -> list[int] | None:
@@ -169,8 +174,9 @@ def _stamp(file: Any) -> list[int] | None:
 
 
 def _lasting(source: Mapping[str, Any]) -> dict[str, Any]:
-    # a file that was moved or copied is the same source
-    return {name: value for name, value in source.items() if name not in {"location", "stamps", "files"}}
+    # a file that was moved or copied is the same source: its digest says so, where it is known
+    passing = {"location", "files", *(["stamps"] if source.get("digest") else [])}
+    return {name: value for name, value in source.items() if name not in passing}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
