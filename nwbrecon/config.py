@@ -141,7 +141,7 @@ class TrainingSettings(Settings):
     """Number of encoders, which differ by their seed; their predictions are averaged."""
     likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
     """How responses scatter around their prediction; ``auto`` goes by the kind of signal."""
-    epochs: Annotated[int, Field(ge=0)] = 14
+    epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over the training clips, at most."""
     patience: Annotated[int, Field(ge=0)] = 4
     """Epochs without a better validation correlation after which training stops."""
@@ -153,8 +153,8 @@ class TrainingSettings(Settings):
     """Largest learning rate (AdamW)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     """Weight decay (AdamW)."""
-    readout_penalty: Annotated[float, Field(ge=0)] = 0.01
-    """Weight of the squared readout weights (mean over ROIs) beside the loss of a sample."""
+    readout_penalty: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the absolute readout weights (mean over ROIs) beside the loss of a sample: few features an ROI."""
     gradient_norm: Positive = 1.0
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98

@@ -22,8 +22,10 @@ GAZE_NAMES = ("gaze_x", "gaze_y")
 class Encoder(Protocol):
     """Anything that predicts rates from video and behavior, differentiably."""
 
-    warm_up: int
-    """Frames at the start of a video for which the prediction lacks its past."""
+    @property
+    def warm_up(self) -> int:
+        """Frames at the start of a video for which the prediction lacks its past."""
+        ...
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Rates ``(batch, roi, time)``, per frame and in units of the normalized signal.
@@ -72,7 +74,6 @@ class VideoEncoder(nn.Module):
         self.settings, self.frame_size, self.frame_rate = settings, tuple(frame_size), frame_rate
         self.behavior_names = tuple(behavior_names)
         memory = max(2, round(settings.memory_seconds * frame_rate))
-        self.warm_up = memory - 1
         self.core = QuadratureCore(
             channels=settings.channels,
             temporal_kernels=settings.temporal_kernels,
@@ -94,6 +95,11 @@ class VideoEncoder(nn.Module):
         self.register_buffer("behavior_std", torch.ones(len(self.behavior_names)))
 
     @property
+    def warm_up(self) -> int:
+        """Frames at the start of a video for which the prediction lacks its past."""
+        return self.core.memory - 1
+
+    @property
     def n_rois(self) -> int:
         """Number of ROIs."""
         return self.readout.n_rois
@@ -107,12 +113,12 @@ class VideoEncoder(nn.Module):
         self.behavior_mean.copy_(torch.as_tensor(behavior_mean))
         self.behavior_std.copy_(torch.as_tensor(behavior_std).clamp_min(1e-6))
 
-    def readout_power(self) -> Tensor:
-        """Mean over ROIs of the squared weights that belong to one ROI alone: what a session's data can overfit."""
-        power = self.readout.linear.square().sum() + self.readout.energy.square().sum()
+    def readout_size(self) -> Tensor:
+        """Mean over ROIs of the summed absolute weights that belong to one ROI alone: what little data can overfit."""
+        size = self.readout.linear.abs().sum() + self.readout.energy.abs().sum()
         if self.gain is not None:
-            power = power + self.gain.out.weight.square().sum()
-        return power / self.n_rois
+            size = size + self.gain.out.weight.abs().sum()
+        return size / self.n_rois
 
     def features(self, video: Tensor, behavior: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps of the picture on the retina and their suppression; see `QuadratureCore`."""

@@ -106,7 +106,8 @@ def _standardize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[in
 
 def _by_step(weights: Tensor, stride: int) -> Tensor:
     """Weights of frames ``(sample, time)`` to weights of the steps of the core, which hold for ``stride`` frames."""
-    return functional.pad(weights, (0, -weights.shape[1] % stride)).unflatten(1, (-1, stride)).sum(dim=2)
+    padded = functional.pad(weights, (0, -weights.shape[1] % stride))
+    return padded.view(len(weights), -1, stride).sum(dim=2)
 
 
 class _LinearFit:

@@ -19,11 +19,11 @@ class Likelihood(Protocol):
     name: str
 
     def loss(self, expected: Tensor, measured: Tensor) -> Tensor:
-        """Negative log-likelihood of each value, up to a constant; for a dispersion of 1."""
+        """Give the negative log-likelihood of each value, up to a constant, for a dispersion of 1."""
         ...
 
     def variance(self, expected: Tensor) -> Tensor:
-        """Variance of each value for a dispersion of 1."""
+        """Give the variance of each value for a dispersion of 1."""
         ...
 
 
@@ -39,11 +39,11 @@ class Poisson:
     floor = 1e-4
 
     def loss(self, expected: Tensor, measured: Tensor) -> Tensor:
-        """``expected - measured log(expected)``."""
+        """Give ``expected - measured log(expected)``."""
         return expected - measured * torch.log(expected + self.floor)
 
     def variance(self, expected: Tensor) -> Tensor:
-        """The expected value itself."""
+        """Give the expected value itself."""
         return expected + self.floor
 
 
@@ -53,11 +53,11 @@ class Gaussian:
     name = "gaussian"
 
     def loss(self, expected: Tensor, measured: Tensor) -> Tensor:
-        """Half the squared difference."""
+        """Give half the squared difference."""
         return 0.5 * (expected - measured) ** 2
 
     def variance(self, expected: Tensor) -> Tensor:
-        """One."""
+        """Give one."""
         return torch.ones_like(expected)
 
 

@@ -17,8 +17,8 @@ _ENERGY_FLOOR = 0.1
 class PointReadout(nn.Module):
     """Each ROI reads all features at its own, learned position, and the energy of each quadrature pair there.
 
-    During training the position is jittered, with a learned spread, so that it can find its way (the Gaussian readout of
-    Lurz et al. 2021, ICLR, "Generalization in data-driven models of primary visual cortex").
+    During training the position is jittered, with a learned spread, so that it can find its way (the Gaussian readout
+    of Lurz et al. 2021, ICLR, "Generalization in data-driven models of primary visual cortex").
 
     Parameters
     ----------

@@ -20,12 +20,12 @@ from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.initialization import initialize
 from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
 from nwbrecon.encoding.observation import Observation, Window, observe, window_video
+from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.errors import EncoderError
-from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["Trainer", "predict_samples", "single_trial_correlation"]
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -150,7 +150,7 @@ class Trainer:
             rates = encoder.predict_rates(*window_video(self.aligned, windows))
             loss = _loss(rates, observe(self.aligned, windows, warm_up=encoder.warm_up), self.likelihoods)
             self.optimizer.zero_grad()
-            (loss + settings.readout_penalty * encoder.readout_power()).backward()
+            torch.autograd.backward(loss + settings.readout_penalty * encoder.readout_size())
             torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
             self.optimizer.step()
             self._average_weights()
@@ -272,67 +272,3 @@ def _loss(rates: Tensor, observations: list[Observation], likelihoods: list[Like
         for seen, likelihood in zip(observations, likelihoods, strict=True)
     )
     return torch.as_tensor(total) / sum(seen.known.sum() for seen in observations).clamp_min(1)  # type: ignore[union-attr]
-
-
-@torch.no_grad()
-def predict_samples(
-    encoder: VideoEncoder, aligned: AlignedSession, trials: list[int], *, videos: dict[int, Tensor] | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Expected and measured values of every ROI at its plane's own sample times.
-
-    Parameters
-    ----------
-    encoder
-        The encoder, in evaluation mode or not.
-    aligned
-        The session.
-    trials
-        Labels of the trials.
-    videos
-        Videos ``(1, 1, time, height, width)`` to show instead of those that were shown, by trial.
-
-    Returns
-    -------
-    list of (expected, measured)
-        One a response group, ``(sample, roi)`` over all trials; NaN where unknown.
-    """
-    encoder.eval()
-    parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in aligned.groups]
-    for trial in trials:
-        window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
-        video, behavior = window_video(aligned, [window])
-        if videos is not None and trial in videos:
-            video = videos[trial]
-        rates = encoder.predict_rates(video, behavior)
-        for part, seen in zip(parts, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
-            unknown = seen.known[0].numpy() == 0
-            expected = np.where(unknown, np.nan, seen.expected(rates)[0].numpy())
-            part.append((expected, np.where(unknown, np.nan, seen.measured[0].numpy())))
-    return [
-        (np.concatenate([expected for expected, _ in part]), np.concatenate([measured for _, measured in part]))
-        for part in parts
-    ]
-
-
-def single_trial_correlation(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> np.ndarray:
-    """Correlation of predicted and measured activity over all samples of some trials, ``(roi,)``.
-
-    As in the Sensorium competition (Turishcheva et al. 2023, arXiv:2305.19654), but at each plane's own sample times.
-    """
-    scores = []
-    for expected, measured in predict_samples(encoder, aligned, trials):
-        rows = np.isfinite(measured).any(axis=1)
-        scores.append(_nan_correlation(expected[rows], measured[rows]))
-    return np.concatenate(scores)
-
-
-def _nan_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if np.isfinite(a).all() and np.isfinite(b).all():
-        return correlation(a, b)
-    known = np.isfinite(a) & np.isfinite(b)
-    return np.array(
-        [
-            float(correlation(a[rows, roi], b[rows, roi])) if rows.sum() > 2 else np.nan
-            for roi, rows in enumerate(known.T)
-        ]
-    )

@@ -71,7 +71,7 @@ def image_planes(
     traces = calcium(spikes, bin_rate)
     # a bin's transient is complete at the bin's end
     trace_times = (np.arange(len(spikes)) + 1) / bin_rate
-    brightness = rng.lognormal(0, 0.35, spikes.shape[1])
+    brightness = rng.lognormal(0, 0.35, size=(spikes.shape[1],))
     shared = ndimage.gaussian_filter1d(traces.mean(axis=1), bin_rate * 0.1)
     planes = []
     for index, cells in enumerate(members):

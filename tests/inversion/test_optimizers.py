@@ -1,3 +1,5 @@
+import itertools
+
 import torch
 
 from nwbrecon.inversion.optimizers import LBFGS, Evaluation
@@ -18,7 +20,7 @@ def test_it_finds_the_minimum_of_a_curved_valley():
             break
         values.append(optimizer.evaluation.value)
     torch.testing.assert_close(optimizer.point, torch.ones(4, dtype=torch.float64), atol=1e-5, rtol=0)
-    assert all(after < before for before, after in zip(values, values[1:], strict=False))
+    assert all(after < before for before, after in itertools.pairwise(values))
 
 
 def test_a_quadratic_is_solved_in_about_as_many_steps_as_it_has_curvatures():

@@ -1,0 +1,163 @@
+"""How much a residual weighs, and whether an encoder sees at all: both from validation clips."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.encoding.encoder import Encoder
+from nwbrecon.encoding.likelihoods import Likelihood
+from nwbrecon.encoding.prediction import nan_correlation, predict_samples
+from nwbrecon.metrics import bootstrap_interval
+
+__all__ = ["Gate", "dispersion", "gate"]
+
+# ROIs whose held-out activity a linear fit predicted at least this well take part in the gate
+_VISUAL_CORRELATION = 0.1
+# what the true movie must be ahead of a wrong one, in correlation, for an inversion to be worth its time
+_LEAST_GAP = 0.02
+
+
+def dispersion(
+    encoder: Encoder,
+    aligned: AlignedSession,
+    trials: list[int],
+    likelihoods: list[Likelihood],
+    *,
+    block_seconds: float = 1.0,
+) -> np.ndarray:
+    """Long-run variance of the residuals of each ROI over the variance that its likelihood expects.
+
+    The noise of deconvolved calcium is smeared over samples, and neighbors share some of it: residuals are summed over
+    blocks before they are squared, so that what is correlated within a block counts in full. One over the dispersion is
+    the weight of an ROI's log-likelihood (the quasi-likelihood of Wedderburn 1974, Biometrika 61:439-447).
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    aligned
+        The session.
+    trials
+        Validation trials.
+    likelihoods
+        One a response group.
+    block_seconds
+        Length of the blocks (s).
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(roi,)``; drawn a little to the median over ROIs, since few blocks say little about one ROI.
+    """
+    ratios = []
+    for (expected, measured), group, likelihood in zip(
+        predict_samples(encoder, aligned, trials), aligned.groups, likelihoods, strict=True
+    ):
+        known = np.isfinite(measured) & np.isfinite(expected)
+        residual = np.where(known, measured - expected, 0.0)
+        variance = np.where(known, likelihood.variance(torch.from_numpy(np.nan_to_num(expected))).numpy(), 0.0)
+        size = max(1, round(block_seconds / group.interval))
+        starts = np.arange(0, len(residual), size)
+        ratios.append(
+            (np.add.reduceat(residual, starts) ** 2).sum(axis=0) / np.add.reduceat(variance, starts).sum(axis=0)
+        )
+    logarithm = np.log(np.concatenate(ratios).clip(1e-3))
+    typical = np.nanmedian(logarithm)
+    return np.exp(0.8 * np.where(np.isfinite(logarithm), logarithm, typical) + 0.2 * typical)
+
+
+@dataclass
+class Gate:
+    """Whether the movie that was shown explains the visual cells better than what was not shown.
+
+    Attributes
+    ----------
+    sees
+        Whether it does, clearly.
+    n_visual
+        Number of ROIs that respond to the movie at all.
+    true, wrong, gray
+        Mean correlation of predicted and measured activity over these, given the true movie, another clip, and a gray
+        screen; behavior is given in all three.
+    gap, low, high
+        True minus wrong, with a 95 % interval over ROIs.
+    sentence
+        All of it in words.
+    """
+
+    sees: bool
+    n_visual: int
+    true: float
+    wrong: float
+    gray: float
+    gap: float
+    low: float
+    high: float
+    sentence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_scores: np.ndarray) -> Gate:
+    """Ask on validation clips whether the encoder sees.
+
+    Single-trial correlation alone deceives: cells that follow behavior carry it. An encoder that predicts as well from
+    a wrong movie cannot be inverted, by any method.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    aligned
+        The session.
+    trials
+        Validation trials.
+    linear_scores
+        ``(roi,)`` how well a linear fit predicted each ROI on held-out training clips: picks the visual ones without
+        looking at the validation clips.
+
+    Returns
+    -------
+    Gate
+        The verdict.
+    """
+    visual = np.nan_to_num(linear_scores) > _VISUAL_CORRELATION
+    clips = aligned.trials.loc[trials, "clip"].to_numpy()
+    wrong, gray = {}, {}
+    for trial, clip in zip(trials, clips, strict=True):
+        length = int(aligned.trials.at[trial, "n_frames"])
+        other = [label for label, name in zip(trials, clips, strict=True) if name != clip] or aligned.trials_in("train")
+        video = aligned.trial(max(other, key=lambda label: int(aligned.trials.at[label, "n_frames"]))).video
+        # a shorter clip is shown again from its start
+        wrong[trial] = torch.from_numpy(np.resize(video, (length, *video.shape[1:])).astype(np.float32))[None, None]
+        gray[trial] = torch.full_like(wrong[trial], float(video.mean()))
+    scores = {
+        name: np.concatenate(
+            [
+                nan_correlation(expected, measured)
+                for expected, measured in predict_samples(encoder, aligned, trials, videos=videos)
+            ]
+        )
+        for name, videos in (("true", None), ("wrong", wrong), ("gray", gray))
+    }
+    n_visual = int(visual.sum())
+    if n_visual < 2:
+        sentence = f"Only {n_visual} of {len(visual)} ROIs respond to the movie: there is nothing to invert."
+        return Gate(False, n_visual, *(float("nan"),) * 6, sentence)
+    # a constant prediction explains nothing
+    means = {name: float(np.nan_to_num(values[visual]).mean()) for name, values in scores.items()}
+    gap, low, high = bootstrap_interval(np.nan_to_num(scores["true"][visual]) - np.nan_to_num(scores["wrong"][visual]))
+    sees = bool(low > 0 and gap > _LEAST_GAP and means["true"] - means["gray"] > _LEAST_GAP)
+    sentence = (
+        f"On validation clips the true movie predicts the {n_visual} visual ROIs with a correlation of "
+        f"{means['true']:.3f}, a wrong movie with {means['wrong']:.3f} and a gray screen with {means['gray']:.3f}: "
+        + ("the encoder sees." if sees else "the encoder does not see, so inverting it would be meaningless.")
+    )
+    return Gate(sees, n_visual, means["true"], means["wrong"], means["gray"], gap, low, high, sentence)

@@ -1,0 +1,307 @@
+"""Several encoders of one session as one, with what is known about them; trained, saved and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from nwbrecon._version import __version__
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.encoding.calibration import dispersion, gate
+from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
+from nwbrecon.encoding.prediction import single_trial_correlation
+from nwbrecon.encoding.training import Trainer
+from nwbrecon.errors import EncoderError
+from nwbrecon.session import SignalKind
+from nwbrecon.storage import atomic_directory, digest, read_arrays, read_json, write_arrays, write_json
+
+__all__ = ["EncoderEnsemble", "train"]
+
+_FORMAT = 1
+
+
+class EncoderEnsemble(nn.Module):
+    """Encoders that differ by their seed; the prediction is the mean of theirs.
+
+    Parameters
+    ----------
+    members
+        The encoders.
+    rois
+        Table of the ROIs in the order of the rates, with ``group`` and ``roi_id``.
+    kinds
+        Kind of signal of each response group.
+    dispersion
+        ``(roi,)`` calibrated dispersion; see `nwbrecon.encoding.calibration`.
+    linear_scores
+        ``(roi,)`` correlation of the linear fit with held-out training activity.
+    validation_scores
+        ``(roi,)`` single-trial correlation on the validation clips.
+    gate
+        Whether the encoder sees: `nwbrecon.encoding.calibration.Gate` as plain values.
+    history
+        One row an epoch and member.
+    info
+        Settings, splits and versions; what JSON can hold.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[VideoEncoder],
+        *,
+        rois: pd.DataFrame,
+        kinds: Sequence[SignalKind],
+        dispersion: np.ndarray,
+        linear_scores: np.ndarray,
+        validation_scores: np.ndarray,
+        gate: dict[str, Any],
+        history: pd.DataFrame,
+        info: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.rois, self.kinds = rois, list(kinds)
+        self.dispersion, self.linear_scores, self.validation_scores = dispersion, linear_scores, validation_scores
+        self.gate, self.history, self.info = gate, history, info
+        self.eval().requires_grad_(False)
+
+    @property
+    def warm_up(self) -> int:
+        """Frames at the start of a video for which the prediction lacks its past."""
+        return max(member.warm_up for member in self._encoders)
+
+    @property
+    def likelihoods(self) -> list[Likelihood]:
+        """One a response group."""
+        name = self.info["training"]["likelihood"]
+        return [likelihood_for(kind, name) for kind in self.kinds]
+
+    @property
+    def n_rois(self) -> int:
+        """Number of ROIs."""
+        return len(self.rois)
+
+    @property
+    def _encoders(self) -> list[VideoEncoder]:
+        return list(self.members)  # type: ignore[arg-type]
+
+    def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
+        """Mean of the members' rates ``(batch, roi, time)``; see `nwbrecon.encoding.encoder.Encoder`."""
+        rates = [member.predict_rates(video, behavior) for member in self._encoders]
+        return rates[0] if len(rates) == 1 else torch.stack(rates).mean(dim=0)
+
+    forward = predict_rates
+
+    def check_fits(self, aligned: AlignedSession) -> None:
+        """Make sure that the encoder was trained on the ROIs and the clock of this session.
+
+        Raises
+        ------
+        EncoderError
+            If not, saying what differs.
+        """
+        first = self._encoders[0]
+        found = {
+            "ROIs": aligned.n_rois,
+            "frame size": tuple(aligned.frame_size),
+            "frame rate": aligned.frame_rate,
+            "behavior": tuple(aligned.behavior_names),
+        }
+        expected = {
+            "ROIs": self.n_rois,
+            "frame size": tuple(first.frame_size),
+            "frame rate": first.frame_rate,
+            "behavior": first.behavior_names,
+        }
+        differing = [name for name in found if found[name] != expected[name]]
+        if not differing:
+            own = self.rois[["group", "roi_id"]].astype(str).to_numpy()
+            if (own != aligned.rois[["group", "roi_id"]].astype(str).to_numpy()).any():
+                raise EncoderError(
+                    "The session has other ROIs than those that the encoder was trained on.",
+                    action="Use the encoder with its own session, or train one on this session.",
+                )
+            return
+        raise EncoderError(
+            "The session has " + ", ".join(f"{name} {found[name]}" for name in differing) + ".",
+            "The encoder was trained with " + ", ".join(f"{name} {expected[name]}" for name in differing) + ".",
+            "Align the session as it was for training, or train an encoder on it.",
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole."""
+        first = self._encoders[0]
+        arrays: dict[str, Any] = {
+            "dispersion": self.dispersion,
+            "linear_scores": self.linear_scores,
+            "validation_scores": self.validation_scores,
+        }
+        for index, member in enumerate(self._encoders):
+            arrays |= {f"member.{index}.{name}": value for name, value in member.state_dict().items()}
+        with atomic_directory(folder) as path:
+            write_arrays(path / "weights.safetensors", arrays)
+            write_json(
+                path / "encoder.json",
+                {
+                    "format": _FORMAT,
+                    "members": len(self.members),
+                    "encoder": first.settings,
+                    "frame_size": first.frame_size,
+                    "frame_rate": first.frame_rate,
+                    "behavior_names": first.behavior_names,
+                    "kinds": [kind.value for kind in self.kinds],
+                    "rois": self.rois[["group", "roi_id"]].to_dict(orient="list"),
+                    "gate": self.gate,
+                    "history": self.history.to_dict(orient="list"),
+                    "info": self.info,
+                },
+            )
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> EncoderEnsemble:
+        """Read what `save` wrote. Nothing is unpickled.
+
+        Raises
+        ------
+        EncoderError
+            If the folder holds no encoder, or one of a later version.
+        """
+        folder = Path(folder)
+        if not (folder / "encoder.json").is_file():
+            raise EncoderError(
+                f"{folder} holds no encoder.",
+                "A folder with encoder.json and weights.safetensors was expected.",
+                "Give the folder that training wrote.",
+            )
+        kept = read_json(folder / "encoder.json")
+        if kept.get("format") != _FORMAT:
+            raise EncoderError(
+                f"The encoder in {folder} has format {kept.get('format')}.",
+                f"This version of nwbrecon reads format {_FORMAT}.",
+                "Update nwbrecon, or train the encoder anew.",
+            )
+        arrays = read_arrays(folder / "weights.safetensors")
+        members = []
+        for index in range(kept["members"]):
+            member = VideoEncoder(
+                EncoderSettings.model_validate(kept["encoder"]),
+                n_rois=len(kept["rois"]["roi_id"]),
+                frame_size=tuple(kept["frame_size"]),
+                frame_rate=kept["frame_rate"],
+                behavior_names=tuple(kept["behavior_names"]),
+            )
+            prefix = f"member.{index}."
+            member.load_state_dict(
+                {
+                    name.removeprefix(prefix): torch.from_numpy(value)
+                    for name, value in arrays.items()
+                    if name.startswith(prefix)
+                }
+            )
+            members.append(member)
+        return cls(
+            members,
+            rois=pd.DataFrame(kept["rois"]),
+            kinds=[SignalKind(kind) for kind in kept["kinds"]],
+            dispersion=arrays["dispersion"],
+            linear_scores=arrays["linear_scores"],
+            validation_scores=arrays["validation_scores"],
+            gate=kept["gate"],
+            history=pd.DataFrame(kept["history"]),
+            info=kept["info"],
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        hashes = []
+        for member in self._encoders:
+            for name, value in sorted(member.state_dict().items()):
+                hashes.append([name, digest(value.contiguous().numpy().tobytes())])
+        return digest(hashes)
+
+    def __repr__(self) -> str:
+        correlation = float(np.nanmean(self.validation_scores))
+        return (
+            f"EncoderEnsemble: {len(self.members)} member(s), {self.n_rois} ROIs, single-trial correlation "
+            f"{correlation:.3f} on validation clips\n  {self.gate['sentence']}"
+        )
+
+
+def train(
+    aligned: AlignedSession,
+    encoder: EncoderSettings | None = None,
+    training: TrainingSettings | None = None,
+    *,
+    state: str | Path | None = None,
+) -> EncoderEnsemble:
+    """Train an encoder on the training trials of a session, stopped and calibrated by its validation trials.
+
+    Parameters
+    ----------
+    aligned
+        The session.
+    encoder
+        Architecture.
+    training
+        How to train, and how many members.
+    state
+        Folder in which the state after each epoch is kept, so that an interrupted training goes on where it was.
+
+    Returns
+    -------
+    EncoderEnsemble
+        Frozen, with its calibration and the verdict of the gate.
+
+    Raises
+    ------
+    EncoderError
+        If there is too little to train on.
+    SettingsError
+        If the likelihood does not fit the kind of signal.
+    """
+    encoder, training = encoder or EncoderSettings(), training or TrainingSettings()
+    members, histories, linear = [], [], []
+    for index in range(training.members):
+        trainer = Trainer(
+            aligned,
+            encoder,
+            training,
+            seed=training.seed + index,
+            state=None if state is None else Path(state) / f"member-{index}",
+        )
+        members.append(trainer.run())
+        histories.append(trainer.table().assign(member=index))
+        linear.append(trainer.roi_scores)
+    validation = aligned.trials_in("validation")
+    ensemble = EncoderEnsemble(
+        members,
+        rois=aligned.rois,
+        kinds=[group.kind for group in aligned.groups],
+        dispersion=np.ones(aligned.n_rois),
+        linear_scores=np.mean(linear, axis=0),
+        validation_scores=np.zeros(aligned.n_rois),
+        gate={},
+        history=pd.concat(histories, ignore_index=True),
+        info={
+            "version": __version__,
+            "training": training.model_dump(mode="json"),
+            "session": aligned.identity,
+            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in SPLITS},
+        },
+    )
+    ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
+    ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
+    ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
+    return ensemble
+
+
+SPLITS = ("train", "validation", "test")
