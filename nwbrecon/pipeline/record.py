@@ -15,7 +15,7 @@ from nwbrecon.results.provenance import to_rows
 from nwbrecon.session import Session
 from nwbrecon.storage import digest, read_json, write_json
 
-__all__ = ["Record", "source_identity", "source_stamps"]
+__all__ = ["Record", "only_one", "source_identity", "source_stamps"]
 
 _FORM = 1
 _MOST_DIFFERENCES = 8
@@ -133,6 +133,32 @@ class Record:
                 "steps": self.steps,
             },
         )
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep a second run out of a folder while one is at work in it, in this or another process.
+
+    Raises
+    ------
+    SettingsError
+        If there is one already.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has other locks
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"Another run is at work in {folder.parent}.",
+                action="Wait until it has ended, or choose another folder.",
+            ) from error
+        yield
 
 
 def source_identity(session: Session, before: Path) -> dict[str, Any]:

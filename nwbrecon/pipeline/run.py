@@ -16,7 +16,7 @@ from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.errors import SettingsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
-from nwbrecon.pipeline.record import Record, source_identity
+from nwbrecon.pipeline.record import Record, only_one, source_identity
 from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, warnings_said
 from nwbrecon.pipeline.summary import scores_table, scores_to_dict
 from nwbrecon.results import Results, as_stored, read_results, results_name, write_results
@@ -179,9 +179,10 @@ def run(
             log.info("%s is complete: nothing to do.", out)
         else:
             aligned = work.align()
-            start_file()
             try:
-                work.do(aligned)
+                with only_one(out / STATE):
+                    start_file()
+                    work.do(aligned)
             except KeyboardInterrupt as stop:
                 stop.add_note(f"What is done is kept in {out}; the same command goes on from there.")
                 raise
