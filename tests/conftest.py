@@ -32,12 +32,12 @@ def _skipped(config):
 
 @pytest.fixture(scope="session")
 def mouse(tmp_path_factory):
-    """A small simulated recording on disk, with its truth beside it: not to be written to."""
+    """The smallest simulated recording that an encoder learns to see from, on disk: not to be written to."""
     return simulate(
         tmp_path_factory.mktemp("mouse") / "mouse.nwb",
-        rois=40,
+        rois=100,
         planes=2,
-        minutes=1.0,
+        minutes=3.0,
         clip_seconds=5.0,
         test_clips=2,
         test_clip_seconds=3.0,

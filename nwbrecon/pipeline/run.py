@@ -215,7 +215,6 @@ class _Run:
     @contextmanager
     def step(self, name: str) -> Iterator[Path]:
         """Do a step; gives what it makes."""
-        log.info("%s.", name.capitalize())
         with self.record.step(name, *self.steps[name]):
             yield self.steps[name][1]
 
@@ -252,9 +251,11 @@ class _Run:
             self.write_results(encoder, aligned)
         results = read_results(self.results_path).with_true_movies(aligned)
         if not self.done("report"):
+            log.info("Writing the report.")
             with self.step("report") as path:
                 write_report(path, results, aligned=aligned, training=encoder.history)
         if not self.done("video"):
+            log.info("Writing the video.")
             with self.step("video") as path:
                 write_video(path, results)
         shutil.rmtree(self.out / STATE, ignore_errors=True)
@@ -263,15 +264,18 @@ class _Run:
         """Train the encoder, or load it."""
         if self.done("encoder"):
             return EncoderEnsemble.load(self.out / ENCODER)
+        log.info("Training the encoder.")
         with self.step("encoder") as folder:
             state = self.state("training", _TRAINING)
             encoder = train(aligned, self.settings.encoder, self.settings.training, state=state)
             encoder.save(folder)
+        log.info("%s", encoder.gate["sentence"])
         return encoder
 
     def write_results(self, encoder: EncoderEnsemble, aligned: AlignedSession) -> None:
         """Reconstruct, score what will be stored, and store it."""
         settings = self.settings
+        log.info("Reconstructing the test clips.")
         with self.step("results") as path:
             state = self.state("reconstruction", _INVERSION)
             reconstructions = reconstruct(encoder, aligned, "test", settings.inversion, state=state)

@@ -28,7 +28,7 @@ def test_inspect_for_people_and_for_programs(mouse):
     assert "2 planes" in for_people.stdout
     for_programs = json.loads(call("inspect", mouse, "--json").stdout)
     assert for_programs["usable"] is True
-    assert sum(plane["rois"] for plane in for_programs["planes"]) == 40
+    assert sum(plane["rois"] for plane in for_programs["planes"]) == 100
 
 
 def test_settings_come_from_a_file_and_options_win(mouse, tmp_path):

@@ -11,8 +11,9 @@ from nwbrecon.pipeline.run import run
 TINY = RunSettings.model_validate(
     {
         "alignment": {"frame_rate": 15, "frame_size": [18, 32]},
-        "encoder": {"channels": 8, "kernel_size": 5},
-        "training": {"epochs": 2},
+        "encoder": {"channels": 16, "kernel_size": 7},
+        "training": {"epochs": 6},
+        "inversion": {"iterations": 8, "candidate_weights": [1.0, 2.0], "selection_trials": 1},
         "results": {"include_stimulus": True},
     }
 )

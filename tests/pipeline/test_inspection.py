@@ -17,7 +17,7 @@ def inspected(mouse):
 
 
 def test_planes_rois_and_rates_are_those_of_the_simulated_mouse(inspected):
-    assert [plane["rois"] for plane in inspected.planes] == [20, 20]
+    assert [plane["rois"] for plane in inspected.planes] == [50, 50]
     assert {plane["signal"] for plane in inspected.planes} == {"raw fluorescence"}
     assert {plane["used_as"] for plane in inspected.planes} == {"deconvolved"}
     np.testing.assert_allclose([plane["rate"] for plane in inspected.planes], 7.4, rtol=1e-3)
@@ -26,10 +26,10 @@ def test_planes_rois_and_rates_are_those_of_the_simulated_mouse(inspected):
 
 def test_the_stimulus_is_counted_once_a_clip(inspected):
     (stimulus,) = inspected.stimuli
-    assert (stimulus["clips"], stimulus["showings"]) == (14, 22)
-    assert stimulus["unique_minutes"] == pytest.approx((12 * 5 + 2 * 3) / 60, rel=1e-3)
-    assert stimulus["minutes"] == pytest.approx((12 * 5 + 10 * 3) / 60, rel=1e-3)
-    assert [(entry["times"], entry["clips"]) for entry in inspected.repeats] == [(1, 12), (5, 2)]
+    assert (stimulus["clips"], stimulus["showings"]) == (38, 46)
+    assert stimulus["unique_minutes"] == pytest.approx((36 * 5 + 2 * 3) / 60, rel=1e-3)
+    assert stimulus["minutes"] == pytest.approx((36 * 5 + 10 * 3) / 60, rel=1e-3)
+    assert [(entry["times"], entry["clips"]) for entry in inspected.repeats] == [(1, 36), (5, 2)]
 
 
 def test_what_would_be_used_is_what_alignment_uses(inspected, mouse):
@@ -51,7 +51,7 @@ def test_behavior_is_known_for_a_share_of_the_frames(inspected):
 
 def test_a_person_reads_it_and_a_program_too(inspected):
     text = str(inspected)
-    for words in ("2 planes", "40", "12 clips once, 2 clips 5 times", "running_speed", "train"):
+    for words in ("2 planes", "100", "36 clips once, 2 clips 5 times", "running_speed", "train"):
         assert words in text
     assert max(map(len, text.splitlines())) < 200
     assert json.loads(json.dumps(inspected.to_dict()))["usable"] is True

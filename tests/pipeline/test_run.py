@@ -41,6 +41,10 @@ class TestACompleteRun:
             ours = stored.scores.trials.set_index(["method", "trial"])[metric].sort_index()
             np.testing.assert_allclose(ours, again.trials.set_index(["method", "trial"])[metric].sort_index())
 
+    def test_the_encoder_sees_and_is_inverted(self, ran):
+        assert ran.gate["sees"] is True
+        assert ran.results.reconstructions.method == "map"
+
     def test_the_ridge_decoder_stands_beside(self, ran):
         assert "ridge" in set(ran.results.scores.trials["method"])
         assert ran.gate["sentence"] in str(ran)
@@ -115,20 +119,18 @@ class TestRunningAgain:
         assert (copied / "report.html").exists()
         assert {path: path.stat().st_mtime_ns for path in before} == before
 
-    @pytest.mark.parametrize(
-        "step", ["train", "reconstruct", "evaluate", "write_results", "write_report", "write_video"]
-    )
-    def test_stopped_at_any_step_it_goes_on_to_the_same_end(self, step, ran, mouse, tiny, tmp_path, monkeypatch):
+    def test_stopped_at_every_step_it_goes_on_to_the_same_end(self, ran, mouse, tiny, tmp_path, monkeypatch):
         out = tmp_path / "out"
 
         def stopped(*_, **__):
             raise KeyboardInterrupt
 
-        with monkeypatch.context() as patched:
-            patched.setattr(f"nwbrecon.pipeline.run.{step}", stopped)
-            with pytest.raises(KeyboardInterrupt) as stop:
-                run(mouse, out, tiny)
-        assert stop.value.__notes__ == [f"What is done is kept in {out}; the same command goes on from there."]
+        for step in ("train", "reconstruct", "evaluate", "write_results", "write_report", "write_video"):
+            with monkeypatch.context() as patched:
+                patched.setattr(f"nwbrecon.pipeline.run.{step}", stopped)
+                with pytest.raises(KeyboardInterrupt) as stop:
+                    run(mouse, out, tiny)
+            assert stop.value.__notes__ == [f"What is done is kept in {out}; the same command goes on from there."]
         again = run(mouse, out, tiny)
         assert {path.name for path in out.iterdir()} == PRODUCTS | {again.results_path.name}
         for one, other in zip(again.results.reconstructions, ran.results.reconstructions, strict=True):
