@@ -53,7 +53,8 @@ class SimulationSettings(Settings):
     test_clip_seconds: Positive | None = None
     """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
-    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
+    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files. Where
+    they are shorter than ``minutes`` they are shown again mirrored, backwards, and both."""
     seed: int = 0
     """Seed of everything random."""
 
@@ -155,6 +156,8 @@ class TrainingSettings(Settings):
     """Weight decay (AdamW)."""
     readout_penalty: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the absolute readout weights (mean over ROIs) beside the loss of a sample: few features an ROI."""
+    gain_penalty: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of the squared weights from behavior to gain (mean over ROIs) beside the loss of a sample."""
     gradient_norm: Positive = 1.0
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98

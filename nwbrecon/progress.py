@@ -36,7 +36,7 @@ def progress(
     label
         What is being done, in a word or two.
     unit
-        What one item is.
+        What one item is; bytes (``B``) are shown as kB, MB, GB.
 
     Returns
     -------
@@ -56,6 +56,7 @@ def progress(
         total=total,
         desc=label or None,
         unit=unit,
+        unit_scale=unit == "B",
         disable=not _shown.get(),
         dynamic_ncols=True,
         # what is over at once needs no bar

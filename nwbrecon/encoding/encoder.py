@@ -88,7 +88,9 @@ class VideoEncoder(nn.Module):
         self.readout = PointReadout(n_rois, settings.channels, map_size)
         gaze = tuple(self.behavior_names.index(name) for name in GAZE_NAMES if name in self.behavior_names)
         self.shifter = GazeShifter(gaze) if settings.gaze_shift and gaze else None
-        self.gain = BehaviorGain(len(self.behavior_names), n_rois) if settings.gain and self.behavior_names else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.gain = BehaviorGain(len(self.behavior_names), n_rois) if settings.gain and self.behavior_names else None
         self.register_buffer("video_mean", torch.tensor(127.5))
         self.register_buffer("video_std", torch.tensor(64.0))
         self.register_buffer("behavior_mean", torch.zeros(len(self.behavior_names)))
@@ -115,10 +117,13 @@ class VideoEncoder(nn.Module):
 
     def readout_size(self) -> Tensor:
         """Mean over ROIs of the summed absolute weights that belong to one ROI alone: what little data can overfit."""
-        size = self.readout.linear.abs().sum() + self.readout.energy.abs().sum()
-        if self.gain is not None:
-            size = size + self.gain.out.weight.abs().sum()
-        return size / self.n_rois
+        return (self.readout.linear.abs().sum() + self.readout.energy.abs().sum()) / self.n_rois
+
+    def gain_size(self) -> Tensor:
+        """Mean over ROIs of the summed squared weights from behavior to gain."""
+        if self.gain is None:
+            return self.readout.bias.new_zeros(())
+        return self.gain.out.weight.square().sum() / self.n_rois
 
     def features(self, video: Tensor, behavior: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps of the picture on the retina and their suppression; see `QuadratureCore`."""
