@@ -279,6 +279,8 @@ def load_settings(model: type[Model], path: Path | None = None, **overrides: Any
         inner = content
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"{parent} is {inner!r}.", "Names and values of several settings were expected.")
         inner[last] = value
     try:
         return model.model_validate(content)

@@ -39,8 +39,8 @@ def autocovariance(
         deviation = np.asarray(video, dtype=np.float64) - (mean or 0.0)
         # twice the size in each direction, so that the circular products do not wrap
         padded = [size + min(size, lag + 1) for size, lag in zip(deviation.shape, max_lags, strict=True)]
-        power = np.abs(np.fft.rfftn(deviation, padded)) ** 2
-        circular = np.fft.irfftn(power, padded)
+        power = np.abs(np.fft.rfftn(deviation, padded, axes=(0, 1, 2))) ** 2
+        circular = np.fft.irfftn(power, padded, axes=(0, 1, 2))
         last = [min(size, lag + 1) for size, lag in zip(deviation.shape, max_lags, strict=True)]
         window = tuple(slice(0, size) for size in last)
         # rows and columns to either side; time is symmetric by itself once both sides of space are averaged
