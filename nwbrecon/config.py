@@ -53,8 +53,8 @@ class SimulationSettings(Settings):
     test_clip_seconds: Positive | None = None
     """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
-    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files. Where
-    they are shorter than ``minutes`` they are shown again mirrored, backwards, and both."""
+    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files.
+    Where they are shorter than ``minutes`` they are shown again mirrored, backwards, and both."""
     seed: int = 0
     """Seed of everything random."""
 

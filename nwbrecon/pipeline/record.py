@@ -193,7 +193,8 @@ def source_stamps(session: Session) -> list[list[int] | None]:
 
 def _stamp(file: Any) -> list[int] | None:
     path = getattr(file, "path", None)
-    if not isinstance(path, Path):
+    # what is in a folder may change without the folder's time
+    if not isinstance(path, Path) or not path.is_file():
         return None
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
