@@ -88,6 +88,11 @@ class MoviePrior:
         self.amplitude = torch.from_numpy(np.sqrt(spectrum)).float()
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
 
+    def to(self, device: torch.device) -> MoviePrior:
+        """Move to a device; gives itself."""
+        self.amplitude, self.mean = self.amplitude.to(device), self.mean.to(device)
+        return self
+
     def video(self, white: Tensor) -> Tensor:
         """White coordinates ``(batch, *torus)`` to video ``(batch, time, height, width)``, grey levels."""
         axes = (1, 2, 3)
@@ -99,10 +104,10 @@ class MoviePrior:
     @property
     def variance(self) -> float:
         """Variance of every pixel under the prior (grey levels squared)."""
-        weights = np.ones(self.amplitude.shape)
+        weights = np.ones(tuple(self.amplitude.shape))
         # the half spectrum holds every column but the first (and the last of an even length) once for two
         weights[..., 1 : (self.torus[2] + 1) // 2] = 2
-        return float((self.amplitude.numpy() ** 2 * weights).sum() / np.prod(self.torus))
+        return float((self.amplitude.cpu().numpy() ** 2 * weights).sum() / np.prod(self.torus))
 
 
 def _flip(circular: np.ndarray, rows: bool, columns: bool) -> np.ndarray:
