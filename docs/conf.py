@@ -1,4 +1,4 @@
-"""How the documentation is built: the tutorials are executed, and figures and tables come from a run made on the way."""
+"""How the documentation is built: tutorials are executed, and figures and tables come from a run that is made here."""
 
 import shutil
 from pathlib import Path

@@ -3,8 +3,8 @@
     nwbrecon demo --out demo
     python docs/images/make_demo.py demo
 
-Of the showings of a clip the one of median score is taken, and of that the frame in the middle: neither the best nor the
-worst.
+Of the showings of a clip the one of median score is taken, and of that the frame in the middle: neither the best nor
+the worst.
 """
 
 import sys
