@@ -162,6 +162,8 @@ class TrainingSettings(Settings):
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Share of the running mean of the weights that is kept at each step."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; ``auto`` takes the GPU where there is one."""
     seed: int = 0
     """Seed of initial weights and data order."""
 
@@ -196,6 +198,8 @@ class InversionSettings(Settings):
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True
     """Give a standard deviation for every pixel, calibrated on validation clips."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to invert; ``auto`` takes the GPU where there is one."""
     seed: int = 0
     """Seed of held-out ROIs and random probes."""
 
@@ -279,6 +283,8 @@ def load_settings(model: type[Model], path: Path | None = None, **overrides: Any
         inner = content
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"{parent} is {inner!r}.", "Names and values of several settings were expected.")
         inner[last] = value
     try:
         return model.model_validate(content)

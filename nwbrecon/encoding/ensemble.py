@@ -225,7 +225,7 @@ class EncoderEnsemble(nn.Module):
         hashes = []
         for member in self._encoders:
             for name, value in sorted(member.state_dict().items()):
-                hashes.append([name, digest(value.contiguous().numpy().tobytes())])
+                hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
         return digest(hashes)
 
     def __repr__(self) -> str:

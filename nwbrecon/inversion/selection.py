@@ -82,7 +82,7 @@ def choose_prior(
                 held_out = random.random(witness.encoder.n_rois) < hold_out_share
                 if same_cell is not None:
                     held_out = same_cell(held_out)
-                chosen.append(torch.from_numpy(~held_out).float())
+                chosen.append(torch.from_numpy(~held_out).float().to(witness.weights.device))
             for kind, prior in candidates.items():
                 white = None
                 # from the strongest prior to the weakest: each fit starts near its end
