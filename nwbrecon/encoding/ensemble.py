@@ -26,6 +26,7 @@ from nwbrecon.storage import atomic_directory, digest, read_arrays, read_json, w
 __all__ = ["EncoderEnsemble", "train"]
 
 _FORMAT = 1
+_SPLITS = ("train", "validation", "test")
 
 
 class EncoderEnsemble(nn.Module):
@@ -221,8 +222,8 @@ class EncoderEnsemble(nn.Module):
         )
 
     def digest(self) -> str:
-        """SHA-256 of the weights."""
-        hashes = []
+        """SHA-256 of the weights and the calibration."""
+        hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
         for member in self._encoders:
             for name, value in sorted(member.state_dict().items()):
                 hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
@@ -295,13 +296,10 @@ def train(
             "version": __version__,
             "training": training.model_dump(mode="json"),
             "session": aligned.identity,
-            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in SPLITS},
+            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
         },
     )
     ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
-
-
-SPLITS = ("train", "validation", "test")
