@@ -121,7 +121,7 @@ def _standardize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[in
 def _by_step(weights: Tensor, stride: int) -> Tensor:
     """Weights of frames ``(sample, time)`` to weights of the steps of the core, which hold for ``stride`` frames."""
     padded = functional.pad(weights, (0, -weights.shape[1] % stride))
-    return padded.view(len(weights), -1, stride).sum(dim=2)
+    return padded.view(len(weights), padded.shape[1] // stride, stride).sum(dim=2)
 
 
 class _LinearFit:

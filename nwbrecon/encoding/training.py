@@ -100,7 +100,13 @@ class Trainer:
         self.roi_scores = np.zeros(aligned.n_rois)
 
     def run(self) -> VideoEncoder:
-        """Train until validation no longer improves; returns the best encoder, in evaluation mode, frozen."""
+        """Train until validation no longer improves; returns the best encoder, in evaluation mode, frozen.
+
+        Raises
+        ------
+        EncoderError
+            If the training diverges.
+        """
         torch.manual_seed(self.seed)
         order = np.random.default_rng(self.seed)
         encoder, settings = self.encoder, self.settings
@@ -160,7 +166,12 @@ class Trainer:
             self.optimizer.zero_grad()
             penalty = settings.readout_penalty * encoder.readout_size() + settings.gain_penalty * encoder.gain_size()
             torch.autograd.backward(loss + penalty)
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
+            norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
+            if not torch.isfinite(norm):
+                raise EncoderError(
+                    f"The training diverged in epoch {self.epoch + 1}: the gradient is {float(norm)}.",
+                    action="Lower learning_rate, and check the responses for extreme values.",
+                )
             self.optimizer.step()
             self._average_weights()
             total += float(loss.detach())
