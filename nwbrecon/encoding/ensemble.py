@@ -201,13 +201,17 @@ class EncoderEnsemble(nn.Module):
                 behavior_names=tuple(kept["behavior_names"]),
             )
             prefix = f"member.{index}."
-            member.load_state_dict(
-                {
-                    name.removeprefix(prefix): torch.from_numpy(value)
-                    for name, value in arrays.items()
-                    if name.startswith(prefix)
-                }
-            )
+            weights = {
+                name.removeprefix(prefix): torch.from_numpy(value)
+                for name, value in arrays.items()
+                if name.startswith(prefix)
+            }
+            try:
+                member.load_state_dict(weights)
+            except RuntimeError as error:
+                raise EncoderError(
+                    f"The weights in {folder} do not fit its encoder.json.", action="Train the encoder anew."
+                ) from error
             members.append(member)
         return cls(
             members,
