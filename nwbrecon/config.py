@@ -188,12 +188,12 @@ class InversionSettings(Settings):
     mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
     prior_weight: Positive | None = None
     """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
-    candidate_weights: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    candidate_weights: tuple[Positive, ...] = (0.5, 1.0, 2.0)
     """Prior weights to choose from."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""
-    selection_trials: Annotated[int, Field(ge=1)] = 2
-    """Number of trials on which prior and weight are chosen."""
+    selection_trials: Annotated[int, Field(ge=1)] = 3
+    """Number of trials, each of another clip, on which prior and weight are chosen."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
     behavior: Literal["given", "withheld"] = "given"

@@ -91,6 +91,12 @@ class EncoderEnsemble(nn.Module):
         return len(self.rois)
 
     @property
+    def positions(self) -> np.ndarray:
+        """``(roi, 2)`` row and column of the receptive fields from the center of the screen (pixels), mean of members."""
+        positions = [member.readout.position * member.settings.stride for member in self._encoders]
+        return torch.stack(positions).mean(dim=0).cpu().numpy()
+
+    @property
     def _encoders(self) -> list[VideoEncoder]:
         return list(self.members)  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
-from nwbrecon.inversion.selection import choose_prior
+from nwbrecon.inversion.selection import Case, choose_prior, held_out_neighborhoods
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features, fit_error_model
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
@@ -185,23 +185,22 @@ def _choose(
         return
     # different clips say more about the choice than repeats of one
     of_clip = aligned.trials.loc[trials].reset_index(names="trial").groupby("clip", sort=False)["trial"].first()
-    picked = [int(trial) for trial in of_clip.iloc[: settings.selection_trials]]
-    evidence: list[list[Evidence]] = []
-    priors: list[dict[str, MoviePrior]] = []
-    for trial in picked:
-        evidence.append(
-            [gather_evidence(encoder, aligned, trial, setup.margins, behavior=settings.behavior == "given")]
+    cases = []
+    for index, trial in enumerate(of_clip.iloc[: settings.selection_trials]):
+        decoded = setup.ridge.predict(aligned, int(trial))
+        cases.append(
+            Case(
+                gather_evidence(encoder, aligned, int(trial), setup.margins, behavior=settings.behavior == "given"),
+                {kind: setup.prior_for(kind, decoded, device_of(encoder)) for kind in kinds},
+                held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index),
+            )
         )
-        decoded = setup.ridge.predict(aligned, trial)
-        priors.append({kind: setup.prior_for(kind, decoded, device_of(encoder)) for kind in kinds})
     choice = choose_prior(
-        evidence,
-        priors,
+        cases,
         setup.margins,
         weights=weights,
-        hold_out_share=settings.hold_out_share,
         iterations=settings.iterations // 2,
-        seed=settings.seed,
+        tolerance=settings.tolerance,
     )
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
