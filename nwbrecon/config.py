@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nwbrecon.errors import SettingsError
 
@@ -25,6 +25,12 @@ __all__ = [
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("an odd number is needed, so that a filter has a center")
+    return value
 
 
 class Settings(BaseModel):
@@ -53,7 +59,8 @@ class SimulationSettings(Settings):
     test_clip_seconds: Positive | None = None
     """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
-    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
+    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files.
+    Where they are shorter than ``minutes`` they are shown again mirrored, backwards, and both."""
     seed: int = 0
     """Seed of everything random."""
 
@@ -124,7 +131,7 @@ class EncoderSettings(Settings):
     """Number of temporal kernels that the spatial filters combine."""
     memory_seconds: Positive = 0.5
     """How far back a response can look (s)."""
-    kernel_size: Annotated[int, Field(ge=3)] = 9
+    kernel_size: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 9
     """Rows and columns of the spatial filters (pixels, odd)."""
     stride: Annotated[int, Field(ge=1)] = 2
     """Pixels between neighboring features."""
@@ -146,7 +153,7 @@ class TrainingSettings(Settings):
     epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over the training clips, at most."""
     patience: Annotated[int, Field(ge=0)] = 4
-    """Epochs without a better validation correlation after which training stops."""
+    """Epochs in a row without a better validation correlation that are put up with."""
     window_seconds: Positive = 3.5
     """Length of the stretches of video that are learned from (s)."""
     batch_windows: Annotated[int, Field(ge=1)] = 4
@@ -163,6 +170,8 @@ class TrainingSettings(Settings):
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Share of the running mean of the weights that is kept at each step."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; ``auto`` takes the GPU where there is one."""
     seed: int = 0
     """Seed of initial weights and data order."""
 
@@ -181,12 +190,12 @@ class InversionSettings(Settings):
     mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
     prior_weight: Positive | None = None
     """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
-    candidate_weights: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    candidate_weights: tuple[Positive, ...] = (0.5, 1.0, 2.0)
     """Prior weights to choose from."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""
-    selection_trials: Annotated[int, Field(ge=1)] = 2
-    """Number of trials on which prior and weight are chosen."""
+    selection_trials: Annotated[int, Field(ge=1)] = 3
+    """Number of trials, each of another clip, on which prior and weight are chosen."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
     behavior: Literal["given", "withheld"] = "given"
@@ -197,6 +206,8 @@ class InversionSettings(Settings):
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True
     """Give a standard deviation for every pixel, calibrated on validation clips."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to invert; ``auto`` takes the GPU where there is one."""
     seed: int = 0
     """Seed of held-out ROIs and random probes."""
 
@@ -280,6 +291,8 @@ def load_settings(model: type[Model], path: Path | None = None, **overrides: Any
         inner = content
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"{parent} is {inner!r}.", "Names and values of several settings were expected.")
         inner[last] = value
     try:
         return model.model_validate(content)
@@ -291,4 +304,5 @@ def _sentence(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"There is no setting {name}."
-    return f"{name} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}."

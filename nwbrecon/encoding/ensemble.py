@@ -26,6 +26,7 @@ from nwbrecon.storage import atomic_directory, digest, read_arrays, read_json, w
 __all__ = ["EncoderEnsemble", "train"]
 
 _FORMAT = 1
+_SPLITS = ("train", "validation", "test")
 
 
 class EncoderEnsemble(nn.Module):
@@ -88,6 +89,12 @@ class EncoderEnsemble(nn.Module):
     def n_rois(self) -> int:
         """Number of ROIs."""
         return len(self.rois)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """``(roi, 2)`` row and column of the receptive fields from the center of the screen (pixels), mean of members."""
+        positions = [member.readout.position * member.settings.stride for member in self._encoders]
+        return torch.stack(positions).mean(dim=0).cpu().numpy()
 
     @property
     def _encoders(self) -> list[VideoEncoder]:
@@ -200,13 +207,17 @@ class EncoderEnsemble(nn.Module):
                 behavior_names=tuple(kept["behavior_names"]),
             )
             prefix = f"member.{index}."
-            member.load_state_dict(
-                {
-                    name.removeprefix(prefix): torch.from_numpy(value)
-                    for name, value in arrays.items()
-                    if name.startswith(prefix)
-                }
-            )
+            weights = {
+                name.removeprefix(prefix): torch.from_numpy(value)
+                for name, value in arrays.items()
+                if name.startswith(prefix)
+            }
+            try:
+                member.load_state_dict(weights)
+            except RuntimeError as error:
+                raise EncoderError(
+                    f"The weights in {folder} do not fit its encoder.json.", action="Train the encoder anew."
+                ) from error
             members.append(member)
         return cls(
             members,
@@ -221,11 +232,11 @@ class EncoderEnsemble(nn.Module):
         )
 
     def digest(self) -> str:
-        """SHA-256 of the weights."""
-        hashes = []
+        """SHA-256 of the weights and the calibration."""
+        hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
         for member in self._encoders:
             for name, value in sorted(member.state_dict().items()):
-                hashes.append([name, digest(value.contiguous().numpy().tobytes())])
+                hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
         return digest(hashes)
 
     def __repr__(self) -> str:
@@ -295,13 +306,11 @@ def train(
             "version": __version__,
             "training": training.model_dump(mode="json"),
             "session": aligned.identity,
-            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in SPLITS},
+            "alignment": dict(aligned.settings),
+            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
         },
     )
     ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
-
-
-SPLITS = ("train", "validation", "test")

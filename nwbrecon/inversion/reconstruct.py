@@ -13,6 +13,7 @@ import pandas as pd
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding.device import choose_device, device_of
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.objective import gather_evidence
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
@@ -66,6 +67,7 @@ def reconstruct(
     """
     settings = settings or InversionSettings()
     encoder.check_fits(aligned)
+    encoder.to(choose_device(settings.device))
     labels = _labels(aligned, trials)
     groups = _groups(aligned, labels, settings)
     keeper = _Keeper(state, encoder, aligned, labels, settings)
@@ -158,7 +160,12 @@ def _invert(
         for trial in trials
     ]
     linear = np.mean([setup.ridge.predict(aligned, trial) for trial in trials], axis=0)
-    fit = Reconstructor(evidence, setup.prior_for(setup.prior, linear), setup.margins, prior_weight=setup.prior_weight)
+    fit = Reconstructor(
+        evidence,
+        setup.prior_for(setup.prior, linear, device_of(encoder)),
+        setup.margins,
+        prior_weight=setup.prior_weight,
+    )
     first = aligned.trials.at[trials[0], "repeat"] == 0
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=_SNAPSHOTS if first else ())
     std = None
@@ -214,20 +221,13 @@ class _Keeper:
         self.folder = None if folder is None else Path(folder)
         if self.folder is None:
             return
-        key = digest(
-            [
-                encoder.digest(),
-                settings.model_dump(mode="json"),
-                labels,
-                aligned.identity,
-                dict(aligned.settings),
-                digest(aligned.trials.to_json().encode()),
-            ]
-        )
+        key = digest([encoder.digest(), settings, labels, aligned.digest()])
         kept = self.folder / "key.json"
         if not kept.exists() or read_json(kept) != key:
-            for old in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.json")]:
-                old.unlink()
+            # only what is ours: the folder may hold other things
+            for pattern in ("setup.json", "setup.safetensors", "trial-*.json", "trial-*.safetensors"):
+                for old in self.folder.glob(pattern):
+                    old.unlink()
             write_json(kept, key)
 
     def setup(self) -> Setup | None:

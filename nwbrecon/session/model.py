@@ -255,6 +255,11 @@ class Stimulus:
     clocks: Callable[[int], FrameClock]
     screens: Mapping[str, ScreenGeometry] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The presentations, those of a gray screen left out."""
+        return self.presentations[self.presentations["kind"] != "gray"]
+
     def read(self, presentation: int, frames: slice = slice(None)) -> np.ndarray:
         """Frames of one presentation as ``(time, height, width)`` float32 grey, 0-255, at the stored size."""
         clock = self.clocks(presentation)

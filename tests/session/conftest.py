@@ -32,12 +32,6 @@ def write(nwb, path):
     return path
 
 
-def shown_in(session):
-    """What was shown, the grey screen in between left out; labels are those of the session."""
-    presentations = session.stimulus.presentations
-    return presentations[presentations["kind"] != "gray"]
-
-
 def add_plane(nwb, number, n_rois, rate, location="VISp", masks="image_mask"):
     device = nwb.devices.get("scope") or nwb.create_device(name="scope")
     plane = nwb.create_imaging_plane(

@@ -5,7 +5,7 @@ from pynwb.image import GrayscaleImage, ImageSeries, IndexSeries
 
 import nwbrecon as nr
 
-from .conftest import clip_frames, new_file, shown_in, with_responses
+from .conftest import clip_frames, new_file, with_responses
 
 FPS = 30
 
@@ -33,7 +33,7 @@ def trials(nwb, onsets, seconds=2.0, **columns):
 
 def presentations(nwb):
     session = nr.open_session(nwb)
-    return session, shown_in(session), " ".join(session.warnings)
+    return session, session.stimulus.shown, " ".join(session.warnings)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import nwbrecon as nr
 from nwbrecon.errors import SessionError
 from nwbrecon.session.folder import PictureFile, StimulusFolder
 
-from .conftest import clip_frames, new_file, shown_in, with_responses
+from .conftest import clip_frames, new_file, with_responses
 from .test_videos import encode
 
 
@@ -41,7 +41,7 @@ def test_frames_of_a_movie_that_the_file_only_names(folder):
     with pytest.raises(SessionError, match=r"frames of natural_movie_one.*stimulus_folder"):
         nr.open_session(nwb)
     session = nr.open_session(nwb, stimulus_folder=folder)
-    shown = shown_in(session)
+    shown = session.stimulus.shown
     np.testing.assert_allclose(shown["onset"], [3.0, 4.0])
     assert set(shown["clip"]) == {"natural_movie_one"}
     np.testing.assert_array_equal(session.stimulus.read(shown.index[1]), movie)
@@ -57,7 +57,7 @@ def test_numbered_pictures_are_a_set(folder):
     order = np.array([11, 2, -1, 0, 10, 2])
     flips(nwb, "natural_scenes", order, 3.0, rate=4.0)
     session = nr.open_session(nwb, stimulus_folder=folder)
-    shown = shown_in(session)
+    shown = session.stimulus.shown
     assert list(shown["clip"]) == [f"natural_scenes[{k}]" for k in order[order >= 0]]
     assert set(shown["kind"]) == {"image"}
     for label, number in zip(shown.index, order[order >= 0], strict=True):
@@ -74,7 +74,7 @@ def test_clips_by_the_names_and_hashes_in_a_table(folder, name):
     for number, shown in enumerate((name, "c3d4", name, "lost")):
         nwb.add_trial(start_time=2.0 + 3 * number, stop_time=3.0 + 3 * number, condition_hash=shown)
     session = nr.open_session(nwb, stimulus_folder=folder)
-    shown = shown_in(session)
+    shown = session.stimulus.shown
     np.testing.assert_allclose(shown["onset"], [2.0, 5.0, 8.0])
     assert shown["clip"].iloc[0] == shown["clip"].iloc[2] != shown["clip"].iloc[1]
     np.testing.assert_array_equal(session.stimulus.read(shown.index[1]), clips["c3d4"])

@@ -11,7 +11,7 @@ import nwbrecon as nr
 from nwbrecon.errors import SessionError, SourceError
 from nwbrecon.session import SignalKind
 
-from .conftest import add_plane, clip_frames, new_file, region, shown_in, write
+from .conftest import add_plane, clip_frames, new_file, region, write
 
 
 def test_microns_layout_is_read_without_a_flag(microns):
@@ -25,7 +25,7 @@ def test_microns_layout_is_read_without_a_flag(microns):
             np.testing.assert_array_equal(group.signal.read(0, len(expected)), expected)
             np.testing.assert_array_equal(group.signal.read(10, 13), expected[10:13])
             assert "area" not in group.rois
-        shown = shown_in(session)
+        shown = session.stimulus.shown
         assert list(shown["clip"]) == [f"hash{clip}" for _, clip, _, _ in microns.rows]
         assert list(shown["kind"]) == [{"Clip": "movie"}.get(kind, "noise") for kind, *_ in microns.rows]
         assert list(shown["film"]) == [
@@ -63,7 +63,7 @@ def test_visual_coding_layout_is_read_without_a_flag(visual_coding):
         assert set(stored) == set(visual_coding.signals)
         for name, signal in stored.items():
             np.testing.assert_array_equal(signal.read(100, 200), visual_coding.signals[name][100:200])
-        shown = shown_in(session)
+        shown = session.stimulus.shown
         movies = shown[shown["kind"] == "movie"]
         np.testing.assert_allclose(movies["onset"], visual_coding.onsets)
         np.testing.assert_allclose(movies["offset"], visual_coding.onsets + 2)
@@ -98,7 +98,7 @@ def test_plain_layout_is_read_without_a_flag(plain):
         (group,) = session.responses.values()
         assert group.kind is SignalKind.DFF
         np.testing.assert_allclose(group.timestamps, 2.5 + np.arange(900) / 15)
-        shown = shown_in(session)
+        shown = session.stimulus.shown
         assert list(shown["clip"]) == ["clip_7", "clip_8", "clip_7", "clip_9"]
         assert list(shown["split"]) == ["test", "train", "test", "train"]
         for row, clip in zip(shown.index, plain.clips, strict=True):
@@ -115,7 +115,7 @@ def test_openscope_folder_is_one_session(openscope):
             assert group.kind is SignalKind.DFF
             np.testing.assert_allclose(group.signal.read(0, 300), dff[:, [0, 1, 3]].astype(np.float32))
             np.testing.assert_allclose(group.timestamps, openscope.times[plane])
-        shown = shown_in(session)
+        shown = session.stimulus.shown
         np.testing.assert_allclose(shown["onset"], openscope.onsets)
         np.testing.assert_allclose(shown["offset"], openscope.onsets + 1)
         assert shown["clip"].nunique() == 1

@@ -8,7 +8,7 @@ import nwbrecon as nr
 from nwbrecon.errors import SessionError
 from nwbrecon.session.showings import stimulus_kind
 
-from .conftest import clip_frames, new_file, shown_in, with_responses
+from .conftest import clip_frames, new_file, with_responses
 
 # writers of the wild index beyond their template, too
 pytestmark = pytest.mark.filterwarnings("ignore:IndexSeries:UserWarning")
@@ -32,7 +32,7 @@ def with_index(frames, onsets=None, n=30, dtype=np.int64, **clock):
 
 def presentations(nwb, **options):
     session = nr.open_session(nwb, **options)
-    return session, shown_in(session), " ".join(session.warnings)
+    return session, session.stimulus.shown, " ".join(session.warnings)
 
 
 def test_images_are_counted_by_the_number_in_their_name():

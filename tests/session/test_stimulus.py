@@ -9,7 +9,7 @@ import nwbrecon as nr
 from nwbrecon.errors import SessionError
 from nwbrecon.session import ScreenGeometry
 
-from .conftest import clip_frames, new_file, shown_in, with_movie, with_responses
+from .conftest import clip_frames, new_file, with_movie, with_responses
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_several_movies_one_after_the_other_are_all_used(nwb):
             )
         )
     session = nr.open_session(nwb)
-    shown = shown_in(session)
+    shown = session.stimulus.shown
     np.testing.assert_allclose(shown["onset"], [0, 3, 6])
     assert shown["store"].nunique() == 3
     # the third looks like the first
