@@ -23,6 +23,8 @@ _KINDS = (
     (SignalKind.CORRECTED, r"correct|subtract|denoised"),
     (SignalKind.NEUROPIL, r"neuropil|fneu|npil"),
 )
+# a module a plane, such as VISp_0
+_AREA = re.compile(r"(VIS[a-z]*|V1|LM|AL|RL|AM|PM|LI|POR|RSP[a-z]*)_\d+")
 _BACKGROUND = re.compile(r"background|baseline", re.IGNORECASE)
 
 
@@ -162,11 +164,15 @@ def _group(family: list[_Stored], table: RoiTable, warn: Callable[[str], None]) 
     }
     neuropil = next((s for s in signals.values() if s.kind is SignalKind.NEUROPIL), None)
     chosen = signals.pop(first.item.path)
+    rois = table.rois.iloc[region]
+    module = _AREA.fullmatch(first.item.parents[1]) if len(first.item.parents) > 1 else None
+    if "area" not in rois and module:
+        rois = rois.assign(area=module[1])
     return ResponseGroup(
         name=table.plane,
         signal=chosen,
         timestamps=times,
-        rois=table.rois.iloc[region],
+        rois=rois,
         indicator=table.indicator,
         neuropil=neuropil,
         alternatives={path: s for path, s in signals.items() if s.kind is not SignalKind.NEUROPIL},
