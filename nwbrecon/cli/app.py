@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from nwbrecon._version import __version__
+from nwbrecon.cli.cache import cache
 from nwbrecon.cli.demo import demo
 from nwbrecon.cli.evaluate import evaluate
 from nwbrecon.cli.export import export
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 for command in (demo, run, inspect, simulate, train, reconstruct, evaluate, report, export):
     app.command()(command)
+app.add_typer(cache, name="cache")
 
 
 def _print_version(wanted: bool) -> None:

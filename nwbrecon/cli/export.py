@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nwbrecon.cli.options import AsJson, OriginalSource, Results, show, talking
+from nwbrecon.cli.options import AsJson, DandiInstance, OriginalSource, Results, located, show, talking
 
 __all__ = ["export"]
 
@@ -24,6 +24,7 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="Arrays: .npz or .zarr.", show_default=False)
     ] = None,
     source: OriginalSource = None,
+    dandi_instance: DandiInstance = None,
     as_json: AsJson = False,
 ) -> None:
     """Export movies as video, pictures or arrays."""
@@ -32,4 +33,7 @@ def export(
     from nwbrecon.pipeline.stored import export_results
 
     with talking(as_json):
-        show(export_results(results, video=video, frames=frames, arrays=arrays, source=source), as_json)
+        show(
+            export_results(results, video=video, frames=frames, arrays=arrays, source=located(source, dandi_instance)),
+            as_json,
+        )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from nwbrecon.cli.options import (
     AsJson,
     Config,
+    DandiInstance,
     FrameRate,
     FrameSize,
     Set,
     Signal,
     Source,
     frame_size,
+    located,
     settings_for,
     show,
     talking,
@@ -25,6 +27,7 @@ def inspect(
     signal: Signal = None,
     frame_rate: FrameRate = None,
     size: FrameSize = None,
+    dandi_instance: DandiInstance = None,
     config: Config = None,
     assignments: Set = None,
     as_json: AsJson = False,
@@ -41,4 +44,4 @@ def inspect(
     from nwbrecon.pipeline.inspection import inspect as inspected
 
     with talking(as_json):
-        show(inspected(source, settings.alignment), as_json)
+        show(inspected(located(source, dandi_instance), settings.alignment), as_json)

@@ -21,6 +21,7 @@ from nwbrecon.progress import progress_shown
 __all__ = [
     "AsJson",
     "Config",
+    "DandiInstance",
     "DryRun",
     "FrameRate",
     "FrameSize",
@@ -34,6 +35,7 @@ __all__ = [
     "Source",
     "command_line",
     "frame_size",
+    "located",
     "settings_for",
     "show",
     "talking",
@@ -42,13 +44,21 @@ __all__ = [
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="An NWB file, or a folder with the files of one session.", show_default=False
+        metavar="SOURCE",
+        help="An NWB file, a folder with the files of one session, a URL, or dandi:ID[@VERSION][/PATH].",
+        show_default=False,
     ),
 ]
 Results = Annotated[Path, typer.Argument(metavar="RESULTS.nwb", help="What `run` or `reconstruct` wrote.")]
 OriginalSource = Annotated[
     str | None,
     typer.Option("--source", help="The recording, where the true movie is not in the results.", show_default=False),
+]
+DandiInstance = Annotated[
+    str | None,
+    typer.Option(
+        "--dandi-instance", metavar="NAME|URL", help="DANDI archive, where it is not DANDI itself.", show_default=False
+    ),
 ]
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML.", show_default=False)]
 Set = Annotated[
@@ -104,6 +114,15 @@ def settings_for(model: type[Model], config: Path | None, assignments: list[str]
             raise SettingsError(f"--set {assignment} names no setting and value.", "NAME=VALUE was expected.")
         options[name.strip().replace(".", "__")] = value
     return load_settings(model, config, **options)
+
+
+def located(source: str | None, dandi_instance: str | None) -> Any:
+    """Give what a verb opens: the text as it is, unless it is in an archive of one's own."""
+    if source is None or dandi_instance is None:
+        return source
+    from nwbrecon.sources import resolve
+
+    return resolve(source, dandi_instance=dandi_instance)
 
 
 def frame_size(text: str | None) -> list[int] | None:

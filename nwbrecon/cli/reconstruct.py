@@ -10,12 +10,14 @@ import typer
 from nwbrecon.cli.options import (
     AsJson,
     Config,
+    DandiInstance,
     DryRun,
     IncludeStimulus,
     Overwrite,
     Set,
     Source,
     command_line,
+    located,
     settings_for,
     show,
     talking,
@@ -33,6 +35,7 @@ def reconstruct(
         str, typer.Option(help="Trials to reconstruct: test, validation, train, or numbers such as 3,5,8.")
     ] = "test",
     include_stimulus: IncludeStimulus = False,
+    dandi_instance: DandiInstance = None,
     config: Config = None,
     assignments: Set = None,
     overwrite: Overwrite = False,
@@ -48,13 +51,21 @@ def reconstruct(
         if dry_run:
             from nwbrecon.pipeline.estimate import estimate
 
-            show(estimate(source, settings).reconstruction_only(), as_json)
+            show(
+                estimate(located(source, dandi_instance), settings, ("alignment", "reconstruction", "writing")), as_json
+            )
         else:
             from nwbrecon.pipeline.single import reconstruct_recording
 
             show(
                 reconstruct_recording(
-                    source, encoder, out, settings, trials=trials, overwrite=overwrite, command_line=command_line()
+                    located(source, dandi_instance),
+                    encoder,
+                    out,
+                    settings,
+                    trials=trials,
+                    overwrite=overwrite,
+                    command_line=command_line(),
                 ),
                 as_json,
             )

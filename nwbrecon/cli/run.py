@@ -10,6 +10,7 @@ import typer
 from nwbrecon.cli.options import (
     AsJson,
     Config,
+    DandiInstance,
     DryRun,
     FrameRate,
     FrameSize,
@@ -21,6 +22,7 @@ from nwbrecon.cli.options import (
     Source,
     command_line,
     frame_size,
+    located,
     settings_for,
     show,
     talking,
@@ -38,6 +40,7 @@ def run(
     size: FrameSize = None,
     members: Members = None,
     include_stimulus: IncludeStimulus = False,
+    dandi_instance: DandiInstance = None,
     config: Config = None,
     assignments: Set = None,
     overwrite: Overwrite = False,
@@ -63,8 +66,13 @@ def run(
         if dry_run:
             from nwbrecon.pipeline.estimate import estimate
 
-            show(estimate(source, settings), as_json)
+            show(estimate(located(source, dandi_instance), settings), as_json)
         else:
             from nwbrecon.pipeline.run import run as run_all
 
-            show(run_all(source, out, settings, overwrite=overwrite, command_line=command_line()), as_json)
+            show(
+                run_all(
+                    located(source, dandi_instance), out, settings, overwrite=overwrite, command_line=command_line()
+                ),
+                as_json,
+            )

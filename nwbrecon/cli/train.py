@@ -10,6 +10,7 @@ import typer
 from nwbrecon.cli.options import (
     AsJson,
     Config,
+    DandiInstance,
     DryRun,
     FrameRate,
     FrameSize,
@@ -19,6 +20,7 @@ from nwbrecon.cli.options import (
     Signal,
     Source,
     frame_size,
+    located,
     settings_for,
     show,
     talking,
@@ -35,6 +37,7 @@ def train(
     frame_rate: FrameRate = None,
     size: FrameSize = None,
     members: Members = None,
+    dandi_instance: DandiInstance = None,
     config: Config = None,
     assignments: Set = None,
     overwrite: Overwrite = False,
@@ -58,8 +61,8 @@ def train(
         if dry_run:
             from nwbrecon.pipeline.estimate import estimate
 
-            show(estimate(source, settings).training_only(), as_json)
+            show(estimate(located(source, dandi_instance), settings, ("alignment", "training")), as_json)
         else:
             from nwbrecon.pipeline.single import train_encoder
 
-            show(train_encoder(source, out, settings, overwrite=overwrite), as_json)
+            show(train_encoder(located(source, dandi_instance), out, settings, overwrite=overwrite), as_json)

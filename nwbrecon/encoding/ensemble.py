@@ -306,6 +306,7 @@ def train(
             "version": __version__,
             "training": training.model_dump(mode="json"),
             "session": aligned.identity,
+            "alignment": dict(aligned.settings),
             "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
         },
     )

@@ -84,7 +84,7 @@ class Inspection:
         return f"{self.identity.get('location', '')}\nsession {session} of subject {subject or 'unknown'}"
 
     def _planes(self) -> list[str]:
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 plane["name"],
                 str(plane["rois"]),

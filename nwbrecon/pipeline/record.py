@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from nwbrecon.config import Settings
 from nwbrecon.errors import SettingsError
 from nwbrecon.results.provenance import to_rows
 from nwbrecon.session import Session
-from nwbrecon.storage import digest, read_json, write_json
+from nwbrecon.storage import digest, make_folder, read_json, write_json
 
-__all__ = ["Record", "only_one", "source_identity", "source_stamps"]
+__all__ = ["RECORD", "STATE", "Record", "source_identity", "source_stamps", "workplace"]
+
+RECORD, STATE = "run.json", "state"
 
 _FORM = 1
 _MOST_DIFFERENCES = 8
@@ -136,29 +139,45 @@ class Record:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder while one is at work in it, in this or another process.
+def workplace(folder: Path) -> Iterator[None]:
+    """Make a folder and keep others out of it while the block is at work; where that begins nothing, undo it.
+
+    Parameters
+    ----------
+    folder
+        Where the work goes. Something was begun if there is a record in it at the end.
 
     Raises
     ------
     SettingsError
-        If there is one already.
+        If this or another process is at work there already.
+    ResultsError
+        If the folder cannot be made.
     """
+    new = not folder.exists()
+    make_folder(folder / STATE)
+    with (folder / STATE / "lock").open("w") as file:
+        _lock(file, folder)
+        try:
+            yield
+        finally:
+            if not (folder / RECORD).exists():
+                shutil.rmtree(folder / STATE, ignore_errors=True)
+                if new and not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _lock(file: Any, folder: Path) -> None:
     try:
         import fcntl
     except ImportError:  # Windows has other locks
-        yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                f"Another run is at work in {folder.parent}.",
-                action="Wait until it has ended, or choose another folder.",
-            ) from error
-        yield
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SettingsError(
+            f"Another run is at work in {folder}.", action="Wait until it has ended, or choose another folder."
+        ) from error
 
 
 def source_identity(session: Session, before: Path) -> dict[str, Any]:
@@ -193,7 +212,8 @@ def source_stamps(session: Session) -> list[list[int] | None]:
 
 def _stamp(file: Any) -> list[int] | None:
     path = getattr(file, "path", None)
-    if not isinstance(path, Path):
+    # what is in a folder may change without the folder's time
+    if not isinstance(path, Path) or not path.is_file():
         return None
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]

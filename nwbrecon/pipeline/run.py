@@ -16,7 +16,7 @@ from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.errors import SettingsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
-from nwbrecon.pipeline.record import Record, only_one, source_identity
+from nwbrecon.pipeline.record import RECORD, STATE, Record, source_identity, workplace
 from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, warnings_said
 from nwbrecon.pipeline.summary import scores_table, scores_to_dict
 from nwbrecon.results import Results, as_stored, read_results, results_name, write_results
@@ -29,7 +29,7 @@ __all__ = ["RunResult", "run"]
 
 log = logging.getLogger("nwbrecon")
 
-RECORD, SETTINGS, LOG, STATE = "run.json", "settings.yaml", "log.txt", "state"
+SETTINGS, LOG = "settings.yaml", "log.txt"
 ENCODER, REPORT, VIDEO = "encoder", "report.html", "side-by-side.mp4"
 
 # the parts of the settings that each step rests on, by itself and through the steps before it
@@ -178,13 +178,14 @@ def run(
         if work.complete:
             log.info("%s is complete: nothing to do.", out)
         else:
-            aligned = work.align()
             try:
-                with only_one(out / STATE):
+                with workplace(out):
+                    aligned = work.align()
                     start_file()
                     work.do(aligned)
             except KeyboardInterrupt as stop:
-                stop.add_note(f"What is done is kept in {out}; the same command goes on from there.")
+                if (out / RECORD).exists():
+                    stop.add_note(f"What is done is kept in {out}; the same command goes on from there.")
                 raise
         return work.result()
 
@@ -223,16 +224,11 @@ class _Run:
         return self.out / STATE / f"{name}-{self.record.state_key(rests_on)}"
 
     def align(self) -> AlignedSession:
-        """Align, with arrays too large for memory in the folder; where that fails nothing is left behind."""
-        new, arrays = not self.out.exists(), self.out / STATE / "arrays"
+        """Align, with arrays that are too large for memory in the folder."""
+        arrays = self.out / STATE / "arrays"
         # what a killed run left: nobody else will delete it
         shutil.rmtree(arrays, ignore_errors=True)
-        try:
-            aligned = align(self.session, self.settings.alignment, cache_dir=arrays)
-        except BaseException:
-            if new:
-                shutil.rmtree(self.out, ignore_errors=True)
-            raise
+        aligned = align(self.session, self.settings.alignment, cache_dir=arrays)
         say_aligned(aligned)
         return aligned
 
@@ -240,7 +236,6 @@ class _Run:
         """Do what is left to do."""
         import yaml
 
-        self.out.mkdir(parents=True, exist_ok=True)
         for path in self.record.stale(self.steps):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         with atomic_path(self.out / SETTINGS) as partial:

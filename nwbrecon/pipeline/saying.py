@@ -72,8 +72,12 @@ def say_session(session: Session) -> None:
 
 def say_aligned(aligned: AlignedSession) -> None:
     """Say which signal was made of the responses, which clips serve for what, and what was found wrong."""
-    for origin in dict.fromkeys(group.origin for group in aligned.groups):
-        log.info("Signal: %s", origin)
+    made: dict[str, list[str]] = {}
+    for group in aligned.groups:
+        # planes are mostly processed alike: what was read differs in its path only
+        made.setdefault(group.origin.partition(" (")[2].replace(")", "", 1), []).append(group.name)
+    for origin, planes in made.items():
+        log.info("Signal of %s: %s", planes[0] + (f" and {len(planes) - 1} more" if planes[1:] else ""), origin)
     for line in aligned.describe_split().splitlines():
         log.info("%s", line)
     latency = aligned.info["latency"]

@@ -12,7 +12,7 @@ from typing import Any
 from nwbrecon.alignment import AlignedSession, align
 from nwbrecon.config import AlignmentSettings, RunSettings, load_settings
 from nwbrecon.encoding import EncoderEnsemble, train
-from nwbrecon.errors import SettingsError
+from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
 from nwbrecon.pipeline.record import Record, source_stamps
@@ -148,6 +148,15 @@ def reconstruct_recording(
     with open_session(source, signal=alignment.responses.signal) as session:
         aligned = _aligned(session, alignment)
         ensemble.check_fits(aligned)
+        clips = {
+            name: sorted(set(aligned.trials.loc[aligned.trials_in(name), "clip"])) for name in ensemble.info["clips"]
+        }
+        if ensemble.info["clips"] != clips:
+            raise EncoderError(
+                f"{encoder} was trained with another split of the clips than this recording's.",
+                "A clip that was learned from would be scored as if it were new.",
+                "Give the recording that the encoder was trained on, or train one on this recording.",
+            )
         with _state(out, session, settings, ("alignment", "inversion"), ensemble.digest(), trials) as state:
             reconstructions = reconstruct(ensemble, aligned, _chosen(trials, aligned), settings.inversion, state=state)
             stored = as_stored(reconstructions, settings.results)
@@ -181,9 +190,9 @@ def _aligned(session: Session, settings: AlignmentSettings) -> AlignedSession:
     return aligned
 
 
-def _chosen(trials: str, aligned: AlignedSession) -> str | list[int]:
+def _chosen(trials: str, aligned: AlignedSession) -> list[int]:
     if trials in ("train", "validation", "test"):
-        return trials
+        return aligned.trials_in(trials)
     labels = [part.strip() for part in trials.split(",")]
     if not all(label.isdigit() and int(label) in aligned.trials.index for label in labels):
         raise SettingsError(

@@ -5,7 +5,7 @@ import pytest
 
 from nwbrecon import align, evaluate, open_session
 from nwbrecon.config import RunSettings, load_settings
-from nwbrecon.errors import AlignmentError, NwbreconError, SessionError, SettingsError, SourceError
+from nwbrecon.errors import AlignmentError, NwbreconError, ResultsError, SessionError, SettingsError, SourceError
 from nwbrecon.pipeline.run import run
 from nwbrecon.results import read_results
 from nwbrecon.storage import digest
@@ -188,6 +188,11 @@ class TestWhatCannotBe:
         with pytest.raises(SettingsError, match="is a file"):
             run(mouse, out)
         assert out.read_text() == "precious"
+
+    def test_a_folder_that_cannot_be_made(self, mouse, tmp_path):
+        (tmp_path / "file").write_text("precious")
+        with pytest.raises(ResultsError, match="could not be written"):
+            run(mouse, tmp_path / "file" / "out")
 
     def test_a_folder_that_was_there_stays(self, tmp_path):
         out = tmp_path / "out"
