@@ -132,7 +132,7 @@ def _labels(aligned: AlignedSession, trials: str | Sequence[int]) -> list[int]:
             f"There is no trial {unknown[0]}." if unknown else "No trials were given.",
             f"The session's trials have the labels {aligned.trials.index.min()} to {aligned.trials.index.max()}.",
         )
-    return sorted(int(trial) for trial in trials)
+    return sorted({int(trial) for trial in trials})
 
 
 def _groups(aligned: AlignedSession, labels: list[int], settings: InversionSettings) -> list[tuple[int, ...]]:
