@@ -119,8 +119,6 @@ def test_the_same_settings_give_the_same_movies(quick, small_mouse, small_encode
 
 
 def test_an_interrupted_run_goes_on_where_it_was(quick, small_mouse, small_encoder, tmp_path, monkeypatch):
-    from nwbrecon.inversion import reconstruct as module
-
     module = __import__("sys").modules["nwbrecon.inversion.reconstruct"]
     invert, calls = module._invert, []
 
