@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nwbrecon.errors import SettingsError
 
 __all__ = [
     "AlignmentSettings",
+    "DwiseNeuroSettings",
     "EncoderSettings",
     "InversionSettings",
     "ResponseSettings",
@@ -132,6 +133,48 @@ class EncoderSettings(Settings):
     """Shift the picture by a learned function of the gaze, where gaze was recorded."""
     gain: bool = True
     """Let behavior change each ROI's gain, where behavior was recorded."""
+
+
+class DwiseNeuroSettings(Settings):
+    """Architecture of DwiseNeuro, by the names and with the sizes of the published checkpoints."""
+
+    readout_outputs: tuple[Annotated[int, Field(ge=1)], ...]
+    """Number of ROIs of each readout (one a mouse)."""
+    in_channels: Annotated[int, Field(ge=1)] = 5
+    """Video, pupil dilation, running speed, horizontal and vertical gaze."""
+    core_features: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256)
+    """Feature maps that enter each block; the last block gives as many as enter it."""
+    spatial_strides: tuple[Annotated[int, Field(ge=1)], ...] = (2, 1, 1, 1, 2, 1, 1, 2, 1)
+    """Pixels between neighboring features, block by block."""
+    spatial_kernel: Annotated[int, Field(ge=1)] = 3
+    """Rows and columns of the spatial filters (odd)."""
+    temporal_kernel: Annotated[int, Field(ge=1)] = 5
+    """Length of the temporal filters (input frames, odd)."""
+    expansion_ratio: Annotated[int, Field(ge=1)] = 7
+    """How many times wider a block is inside."""
+    se_reduce_ratio: Annotated[int, Field(ge=1)] = 32
+    """How many times narrower the hidden layer of the squeeze-excite gate is than what it gates."""
+    cortex_features: tuple[Annotated[int, Field(ge=1)], ...] = (1024, 2048, 4096)
+    """Features of the layers between pooling and readout."""
+    groups: Annotated[int, Field(ge=1)] = 2
+    """Groups of the layers after pooling."""
+    softplus_beta: Positive = 0.07
+    """Sharpness of the softplus that makes rates."""
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Share of the features that a readout does not see in training."""
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the samples that skip a layer in training (growing from 0 over the blocks of the core)."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> DwiseNeuroSettings:
+        if len(self.core_features) != len(self.spatial_strides):
+            raise ValueError(
+                f"{len(self.core_features)} core_features and {len(self.spatial_strides)} spatial_strides were given, "
+                "one of each a block is needed"
+            )
+        if not (self.spatial_kernel % 2 and self.temporal_kernel % 2):
+            raise ValueError("spatial_kernel and temporal_kernel must be odd")
+        return self
 
 
 class TrainingSettings(Settings):
