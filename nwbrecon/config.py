@@ -14,6 +14,7 @@ from nwbrecon.errors import SettingsError
 
 __all__ = [
     "AlignmentSettings",
+    "Bauer2026Settings",
     "DwiseNeuroSettings",
     "EncoderSettings",
     "InversionSettings",
@@ -21,6 +22,7 @@ __all__ = [
     "RunSettings",
     "SimulationSettings",
     "TrainingSettings",
+    "TransparencySettings",
     "load_settings",
 ]
 
@@ -208,6 +210,56 @@ class TrainingSettings(Settings):
 
 class InversionSettings(Settings):
     """How responses are turned into video."""
+
+
+class Bauer2026Settings(Settings):
+    """The published reconstruction (Bauer, Margrie & Clopath 2026, eLife 14:RP105081), as its code was released."""
+
+    iterations: Annotated[int, Field(ge=1)] = 1000
+    """Passes over the clip; the first only measures."""
+    window_frames: Annotated[int, Field(ge=1)] = 32
+    """Length of the stretches of the clip whose gradients are taken one by one (frames)."""
+    window_stride: Annotated[int, Field(ge=1)] = 8
+    """Frames between the starts of successive stretches."""
+    learning_rate: Positive = 1000.0
+    """Size of a step (grey levels) for a gradient of unit length."""
+    warm_up_iterations: Annotated[int, Field(ge=1)] = 10
+    """Iterations over which the learning rate grows to its full size."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the running mean of gradients that is kept at each iteration."""
+    second_momentum: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
+    """Decay of the second moment of Adam. There is no second moment, but its bias correction was kept, which makes the
+    steps grow slowly over the whole run; ``None`` leaves the correction out and makes this momentum as in Adam."""
+    normalize: Literal["window", "clip"] = "window"
+    """Scale the gradient of each stretch to unit length before they are averaged, or their average after."""
+    ensemble: Literal["video", "gradient"] = "video"
+    """With several encoders: average their reconstructions, or their gradients at each iteration."""
+    training_threshold: float = 0.5
+    """Pixels with less transparency than this stay gray."""
+    evaluation_threshold: float = 1.0
+    """Pixels with less transparency than this are made gray at the end."""
+    blur: Annotated[float, Field(ge=0)] = 0.5
+    """Standard deviation of the Gaussian that smooths the result (pixels and frames)."""
+
+
+class TransparencySettings(Settings):
+    """How the transparency mask of the published method is trained."""
+
+    iterations: Annotated[int, Field(ge=1)] = 1000
+    """Steps, each with one random pair of trials."""
+    learning_rate: Positive = 10.0
+    """Size of a step for a gradient of unit length."""
+    first_frame: Annotated[int, Field(ge=0)] = 50
+    """Where in a trial the stretch begins that is looked at (frames); earlier in shorter trials."""
+    window_frames: Annotated[int, Field(ge=1)] = 32
+    """Length of this stretch (frames)."""
+    blur: Annotated[float, Field(ge=0)] = 5.0
+    """Standard deviation of the Gaussian that smooths each gradient (pixels)."""
+    area_factor: bool = True
+    """Scale predictions by one minus the mean of the mask, as in the paper's equation 3, which keeps the mask small.
+    The released script leaves this out."""
+    seed: int = 0
+    """Seed of the initial mask and of the choice of trials."""
 
 
 class EvaluationSettings(Settings):

@@ -172,28 +172,32 @@ class DwiseNeuroEncoder(nn.Module):
         torch.Tensor
             ``(batch, channel, time, canvas height, canvas width)``.
         """
-        height, width = self.canvas
-        below, right = height - video.shape[3], width - video.shape[4]
-        if below < 0 or right < 0:
-            raise EncoderError(
-                f"The video has frames of {video.shape[3]}x{video.shape[4]} pixels.",
-                f"The network takes at most {height}x{width}.",
-                "Align the session with a smaller frame_size.",
-            )
-        margins = (right // 2, right - right // 2, below // 2, below - below // 2)
-        padded = functional.pad(video, margins, value=self.pad_value)
+        above_below, left_right = self.margins((video.shape[3], video.shape[4]))
+        padded = functional.pad(video, (*left_right, *above_below), value=self.pad_value)
         values = self.missing.to(behavior).expand(*behavior.shape[:2], -1).clone()
         for channel, name in enumerate(self.channels):
             if name in self.behavior_names:
                 given = behavior[..., self.behavior_names.index(name)]
                 values[..., channel] = torch.where(given.isnan(), values[..., channel], given)
-        planes = values.transpose(1, 2)[..., None, None].expand(-1, -1, -1, height, width)
+        planes = values.transpose(1, 2)[..., None, None].expand(-1, -1, -1, *self.canvas)
         return torch.cat([padded, planes.to(padded.dtype)], dim=1)
 
-    def crop(self, frames: Tensor, frame_size: tuple[int, int]) -> Tensor:
-        """Cut the video out of the canvas: ``(..., canvas height, canvas width)`` to ``(..., height, width)``."""
-        top, left = ((whole - part) // 2 for whole, part in zip(self.canvas, frame_size, strict=True))
-        return frames[..., top : top + frame_size[0], left : left + frame_size[1]]
+    def margins(self, frame_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and below, and columns left and right of a video on the canvas.
+
+        Raises
+        ------
+        EncoderError
+            If the canvas is smaller than the video.
+        """
+        if frame_size[0] > self.canvas[0] or frame_size[1] > self.canvas[1]:
+            raise EncoderError(
+                f"The video has frames of {frame_size[0]}x{frame_size[1]} pixels.",
+                f"The network takes at most {self.canvas[0]}x{self.canvas[1]}.",
+                "Align the session with a smaller frame_size.",
+            )
+        below, right = (whole - part for whole, part in zip(self.canvas, frame_size, strict=True))
+        return (below // 2, below - below // 2), (right // 2, right - right // 2)
 
     def predict_stacked(self, inputs: Tensor) -> Tensor:
         """Rates ``(batch, roi, time)`` for the output of `stack`."""
