@@ -12,26 +12,32 @@ from nwbrecon._version import __version__
 
 if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession, align
-    from nwbrecon.evaluation import Scores
-    from nwbrecon.inversion import Reconstruction, Reconstructions
+    from nwbrecon.encoding import EncoderEnsemble, train
+    from nwbrecon.evaluation import Scores, evaluate
+    from nwbrecon.inversion import Reconstruction, Reconstructions, reconstruct
     from nwbrecon.results import Results, read_results, write_results
     from nwbrecon.session import Session, open_session
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
+    "EncoderEnsemble": "nwbrecon.encoding",
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
     "Results": "nwbrecon.results",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
     "align": "nwbrecon.alignment",
+    "evaluate": "nwbrecon.evaluation",
     "open_session": "nwbrecon.session",
     "read_results": "nwbrecon.results",
+    "reconstruct": "nwbrecon.inversion",
+    "train": "nwbrecon.encoding",
     "write_results": "nwbrecon.results",
 }
 
 __all__ = [
     "AlignedSession",
+    "EncoderEnsemble",
     "Reconstruction",
     "Reconstructions",
     "Results",
@@ -39,8 +45,11 @@ __all__ = [
     "Session",
     "__version__",
     "align",
+    "evaluate",
     "open_session",
     "read_results",
+    "reconstruct",
+    "train",
     "write_results",
 ]
 

@@ -56,7 +56,8 @@ class SimulationSettings(Settings):
     test_clip_seconds: Positive | None = None
     """Length of a test clip (s); ``None`` makes them as long as the others."""
     movies: Path | None = None
-    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files."""
+    """Movies to show in place of made ones: an npz of ``(time, height, width)`` arrays, or a folder of video files.
+    Where they are shorter than ``minutes`` they are shown again mirrored, backwards, and both."""
     seed: int = 0
     """Seed of everything random."""
 
@@ -200,6 +201,8 @@ class TrainingSettings(Settings):
     """Weight decay (AdamW)."""
     readout_penalty: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the absolute readout weights (mean over ROIs) beside the loss of a sample: few features an ROI."""
+    gain_penalty: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of the squared weights from behavior to gain (mean over ROIs) beside the loss of a sample."""
     gradient_norm: Positive = 1.0
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
@@ -210,6 +213,36 @@ class TrainingSettings(Settings):
 
 class InversionSettings(Settings):
     """How responses are turned into video."""
+
+    preset: Literal["map", "ridge"] = "map"
+    """``map``: inversion of the encoder under a prior. ``ridge``: the linear decoder alone."""
+    iterations: Annotated[int, Field(ge=1)] = 20
+    """L-BFGS iterations a clip, at most."""
+    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+    """Relative fall of the objective in an iteration below which the search has converged."""
+    prior: Literal["auto", "movie", "ridge"] = "auto"
+    """``movie``: Gaussian with the spectrum of natural movies. ``ridge``: the same with the linear decoder's movie as
+    mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
+    prior_weight: Positive | None = None
+    """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
+    candidate_weights: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    """Prior weights to choose from."""
+    hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the ROIs that is held out to choose prior and weight."""
+    selection_trials: Annotated[int, Field(ge=1)] = 2
+    """Number of trials on which prior and weight are chosen."""
+    fuse: Literal["none", "repeats"] = "none"
+    """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
+    behavior: Literal["given", "withheld"] = "given"
+    """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed."""
+    tail_seconds: Annotated[float, Field(ge=0)] = 0.3
+    """Responses until so long after the clip's end are used; what was shown then is inferred too (s)."""
+    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Pixels with at least this share of the best pixel's information are scored."""
+    uncertainty: bool = True
+    """Give a standard deviation for every pixel, calibrated on validation clips."""
+    seed: int = 0
+    """Seed of held-out ROIs and random probes."""
 
 
 class Bauer2026Settings(Settings):

@@ -36,7 +36,7 @@ def progress(
     label
         What is being done, in a word or two.
     unit
-        What one item is.
+        What one item is; bytes (``B``) are shown as kB, MB, GB.
 
     Returns
     -------
@@ -52,5 +52,12 @@ def progress(
     from tqdm.auto import tqdm
 
     return tqdm(
-        items, total=total, desc=label or None, unit=unit, disable=not _shown.get(), dynamic_ncols=True, leave=True
+        items,
+        total=total,
+        desc=label or None,
+        unit=unit,
+        unit_scale=unit == "B",
+        disable=not _shown.get(),
+        dynamic_ncols=True,
+        leave=True,
     )

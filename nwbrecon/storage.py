@@ -24,6 +24,7 @@ __all__ = [
     "jsonable",
     "read_arrays",
     "read_json",
+    "size_text",
     "write_arrays",
     "write_json",
 ]
@@ -178,6 +179,21 @@ def digest(content: Any) -> str:
     if not isinstance(content, bytes):
         content = json.dumps(content, sort_keys=True, default=jsonable).encode()
     return hashlib.sha256(content).hexdigest()
+
+
+def size_text(n_bytes: float) -> str:
+    """Bytes for people, in powers of 1000.
+
+    Examples
+    --------
+    >>> size_text(512), size_text(814_984), size_text(70.2e9)
+    ('512 B', '815 kB', '70.2 GB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while n_bytes >= 999.5 and len(units) > 1:
+        n_bytes /= 1000
+        units.pop(0)
+    return f"{n_bytes:.3g} {units[0]}"
 
 
 def jsonable(value: Any) -> Any:

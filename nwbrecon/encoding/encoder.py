@@ -115,10 +115,13 @@ class VideoEncoder(nn.Module):
 
     def readout_size(self) -> Tensor:
         """Mean over ROIs of the summed absolute weights that belong to one ROI alone: what little data can overfit."""
-        size = self.readout.linear.abs().sum() + self.readout.energy.abs().sum()
-        if self.gain is not None:
-            size = size + self.gain.out.weight.abs().sum()
-        return size / self.n_rois
+        return (self.readout.linear.abs().sum() + self.readout.energy.abs().sum()) / self.n_rois
+
+    def gain_size(self) -> Tensor:
+        """Mean over ROIs of the summed squared weights from behavior to gain."""
+        if self.gain is None:
+            return self.readout.bias.new_zeros(())
+        return self.gain.out.weight.square().sum() / self.n_rois
 
     def features(self, video: Tensor, behavior: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps of the picture on the retina and their suppression; see `QuadratureCore`."""

@@ -252,7 +252,8 @@ class Session:
     ----------
     identity
         ``identifier``, ``object_id``, ``session_id``, ``session_start_time`` (ISO 8601) and where the file came from
-        (``location``; for DANDI also ``dandiset``, ``version``, ``asset_id``, ``path``, ``digest``).
+        (``location``; for DANDI also ``dandiset``, ``version``, ``asset_id``, ``path``, ``digest``, ``etag`` and
+        ``dandi_instance``; for other URLs also ``etag``).
     subject
         ``subject_id``, ``species``, ``sex``, ``age``, ... as in the file.
     responses

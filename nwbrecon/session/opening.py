@@ -26,6 +26,7 @@ def open_session(
     stimulus: str | None = None,
     frame_axes: FrameAxes = "auto",
     plane_delays: Mapping[str, float] | None = None,
+    dandi_instance: str | None = None,
 ) -> Session:
     """Open a recording: find its responses, its stimulus and its behavior, whatever way the file lays them out.
 
@@ -36,7 +37,8 @@ def open_session(
     Parameters
     ----------
     source
-        Path, folder, list of paths, open NWBFile, h5py.File or binary file; see `nwbrecon.sources.resolve`.
+        Path, folder, list of paths, URL, dandiset (``dandi:ID[@VERSION][/PATH]``), open NWBFile, h5py.File or binary
+        file; see `nwbrecon.sources.resolve`.
     signal
         Which stored signal of the ROIs to use. ``auto`` prefers events, then dF/F, then corrected, then raw
         fluorescence.
@@ -47,6 +49,8 @@ def open_session(
         last.
     plane_delays
         Seconds to add to the clock of each plane, by its name.
+    dandi_instance
+        Name or API URL of the DANDI archive, where it is not DANDI itself.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def open_session(
     >>> with open_session("mouse.nwb") as session:  # doctest: +SKIP
     ...     print(session)
     """
-    resolved: Source = resolve(source)
+    resolved: Source = resolve(source, dandi_instance=dandi_instance)
     files = resolved.open()
     closers = [file.close for file in files]
     try:
@@ -84,7 +88,7 @@ def _session(
     axes: FrameAxes,
     delays: dict[str, float],
 ) -> Session:
-    warnings: list[str] = []
+    warnings = [*source.notes, *(note for file in files for note in file.notes)]
     contents = [list(walk(file.nwbfile)) for file in files]
     everything = [item for items in contents for item in items]
 

@@ -124,16 +124,18 @@ def shift_frames(video: np.ndarray, shift: np.ndarray) -> np.ndarray:
     numpy.ndarray
         ``(time, height, width)`` float32, bilinear interpolation.
     """
-    rows, columns = np.mgrid[: video.shape[1], : video.shape[2]].astype(np.float32)
-    shifted = np.empty(video.shape, np.float32)
-    for frame, (down, right) in enumerate(shift):
-        ndimage.map_coordinates(
-            video[frame].astype(np.float32),
-            [rows - down, columns - right],
-            order=1,
-            mode="nearest",
-            output=shifted[frame],
-        )
+    _, height, width = video.shape
+    whole = np.floor(-shift).astype(int)
+    down, right = (-shift - whole).astype(np.float32).T
+    shifted = np.zeros(video.shape, np.float32)
+    for row, row_weight in ((0, 1 - down), (1, down)):
+        for column, column_weight in ((0, 1 - right), (1, right)):
+            rows = (np.arange(height) + whole[:, :1] + row).clip(0, height - 1)
+            columns = (np.arange(width) + whole[:, 1:] + column).clip(0, width - 1)
+            weight = (row_weight * column_weight)[:, None, None]
+            for frames in np.array_split(np.arange(len(video)), max(1, len(video) // 1000)):
+                corner = video[frames[:, None, None], rows[frames][:, :, None], columns[frames][:, None]]
+                shifted[frames] += weight[frames] * corner
     return shifted
 
 
@@ -175,19 +177,18 @@ def population_rates(
     flat = video.reshape(len(video), -1).astype(np.float32)
     flat = (flat - flat.mean()) / flat.std()
     filters = population.spatial.reshape(2, len(population.cells), -1).astype(np.float32)
-    clean_drive = _drives(population, np.stack([flat @ part.T for part in filters]))
+    signal_parts = np.stack([flat @ part.T for part in filters])
     # noise with the space-time statistics of slowly changing pictures, projected through the same receptive fields
     noise = ndimage.gaussian_filter(
         rng.standard_normal(video.shape, dtype=np.float32), (0.06 * frame_rate, 1.5, 1.5)
     ).reshape(flat.shape)
     noise /= noise.std()
     noise_parts = np.stack([noise @ part.T for part in filters])
-    signal_parts = np.stack([flat @ part.T for part in filters])
     noise_parts *= drive_noise * signal_parts.std(axis=(0, 1)) / noise_parts.std(axis=(0, 1))
     noisy_drive = _drives(population, signal_parts + noise_parts)
 
     blind = (population.cells["type"] == "blind").to_numpy()
-    clean = _normalize(population, clean_drive)
+    clean = _normalize(population, _drives(population, signal_parts))
     scale = population.cells["mean_rate"].to_numpy() / clean.mean(axis=0)
     clean = clean * scale
     rates = _normalize(population, noisy_drive) * scale

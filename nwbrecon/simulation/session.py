@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,6 +22,15 @@ __all__ = ["simulate_recording"]
 FRAME_RATE = 30.0
 FRAME_SIZE = (36, 64)
 GRAY = 127
+_FORTH, _BACK = slice(None), slice(None, None, -1)
+_VARIANTS = {
+    "": (_FORTH, _FORTH, _FORTH),
+    "mirrored": (_FORTH, _FORTH, _BACK),
+    "backwards": (_BACK, _FORTH, _FORTH),
+    "mirrored backwards": (_BACK, _FORTH, _BACK),
+}
+# the rest of a film that is shorter than this is not shown (s)
+SHORTEST_SECONDS = 3.0
 # time of grey screen between clips, and before the first and after the last (s)
 GAP_SECONDS, MARGIN_SECONDS = 0.5, 3.0
 # tuned so that repeats of a clip correlate as in recordings (0.2-0.4 over cells); see benchmarks/simulated_mouse.py
@@ -147,32 +157,38 @@ def _clips(
 def _cut_movies(
     movies: Mapping[str, np.ndarray], n_train: int, length: int, n_test: int, test_length: int, rng: np.random.Generator
 ) -> tuple[dict[str, np.ndarray], dict[str, str], list[str]]:
-    """Cut films into clips; whole films are set apart for testing."""
+    """Cut films into clips; whole films are set apart for testing.
+
+    Training clips may be shorter than asked for, down to ``SHORTEST_SECONDS``, so that little of a film is lost. Where
+    the films are too short for the minutes asked for, they are shown again mirrored, then backwards, then both.
+    """
     order = [str(name) for name in rng.permutation(sorted(movies))]
     clips: dict[str, np.ndarray] = {}
     films: dict[str, str] = {}
 
-    def cut(name: str, frames: int, most: int) -> list[str]:
-        made: list[str] = []
-        for start in range(0, len(movies[name]) - frames + 1, frames):
-            if len(made) == most:
-                break
-            clip = f"{name} {start}-{start + frames}"
-            clips[clip], films[clip] = np.asarray(movies[name][start : start + frames], np.uint8), name
-            made.append(clip)
-        return made
+    def cut(name: str, start: int, stop: int, variant: str = "") -> str:
+        clip = f"{name} {start}-{stop} {variant}".rstrip()
+        video = np.asarray(movies[name][start:stop], np.uint8)
+        clips[clip], films[clip] = np.ascontiguousarray(video[_VARIANTS[variant]]), name
+        return clip
 
     test: list[str] = []
-    while len(test) < n_test and order:
+    for name in [name for name in order if len(movies[name]) >= test_length][:n_test]:
         # one clip a film, so that the test clips are as different as the films
-        test += cut(order.pop(), test_length, 1)
-    n_before = len(clips)
-    while len(clips) - n_before < n_train and order:
-        cut(order.pop(), length, n_train - (len(clips) - n_before))
-    if len(test) < n_test or len(clips) == n_before:
+        test.append(cut(name, 0, test_length))
+        order.remove(name)
+    budget = n_train * length
+    for variant, name in itertools.product(_VARIANTS, order):
+        for start in range(0, len(movies[name]), length):
+            stop = min(start + length, len(movies[name]), start + budget)
+            if stop - start >= min(length, SHORTEST_SECONDS * FRAME_RATE):
+                cut(name, start, stop, variant)
+                budget -= stop - start
+    n_made = len(clips) - len(test)
+    if len(test) < n_test or not n_made:
         raise SettingsError(
             f"The {len(movies)} movies give {len(test)} test clips of {test_length / FRAME_RATE:g} s and "
-            f"{len(clips) - n_before} training clips of {length / FRAME_RATE:g} s.",
+            f"{n_made} training clips of up to {length / FRAME_RATE:g} s.",
             f"{n_test} test clips and at least one training clip were asked for.",
             "Give more or longer movies, or ask for fewer or shorter clips.",
         )

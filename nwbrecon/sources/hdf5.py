@@ -104,12 +104,21 @@ def _read(file: h5py.File, location: str) -> Any:
                 warnings.simplefilter("ignore")
                 return NWBHDF5IO(file=file, mode="r", load_namespaces=load_namespaces).read()
         except Exception as error:
-            # hdmf raises whatever its constructors raise, so that no narrower class would do
+            # hdmf raises whatever its constructors raise, so that no narrower class would do; around bytes that could
+            # not be had it wraps its own
+            _raise_source_error(error)
             failure = failure or error
     raise SourceError(
         f"{location} is NWB, but pynwb cannot read it ({failure}).",
         action="Check it with `pynwb-validate`; it may be damaged or break the NWB schema.",
     ) from failure
+
+
+def _raise_source_error(error: BaseException | None) -> None:
+    while error is not None:
+        if isinstance(error, SourceError):
+            raise error
+        error = error.__cause__ or error.__context__
 
 
 def identity_of(nwbfile: Any, location: str) -> dict[str, Any]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.choice import Listed, choose_session, is_nwb
 from nwbrecon.sources.hdf5 import open_hdf5, read_nwb
-from nwbrecon.sources.model import OpenFile, Source
+from nwbrecon.sources.model import OpenFile, Source, SourceFile
+from nwbrecon.sources.zarr import ZarrFolder, is_zarr
 from nwbrecon.storage import digest
 
-__all__ = ["LocalFile", "local_source", "session_key"]
+__all__ = ["LocalFile", "local_source"]
 
 
 @dataclass(frozen=True)
@@ -57,71 +57,39 @@ def local_source(places: Sequence[Path]) -> Source:
     Raises
     ------
     SourceError
-        If a path is missing, or a folder holds no NWB file or several sessions.
+        If a path is missing, or a folder holds no NWB file, several sessions, or files that do not belong together.
     """
     for place in places:
         _check(place)
-    if len(places) == 1 and places[0].is_dir():
-        return Source(str(places[0].absolute()), tuple(map(LocalFile, _files_in(places[0]))))
-    folders = [place for place in places if place.is_dir()]
+    folders = [place for place in places if place.is_dir() and not is_zarr(place)]
+    if folders and len(places) == 1:
+        return _session_in(places[0])
     if folders:
         raise SourceError(
             f"{folders[0]} is a folder in a list of files.",
             action="Give one folder, or a list of the files themselves.",
         )
-    files = tuple(LocalFile(place) for place in sorted(set(places)))
+    files = tuple(_file(place) for place in sorted(set(places)))
     return Source(", ".join(file.location for file in files), files)
 
 
-def session_key(path: Path) -> str:
-    """Subject and session, from the name of a file.
-
-    Planes of one session are told apart by what follows ``-acq-`` (or ``_acq-``), which is left out.
-
-    Examples
-    --------
-    >>> session_key(Path("sub-656228_ses-1245548523-acq-1245937736_image+ophys.nwb"))
-    'sub-656228_ses-1245548523'
-    >>> session_key(Path("sub-17797_ses-4-scan-7_behavior+image+ophys.nwb"))
-    'sub-17797_ses-4-scan-7'
-    >>> session_key(Path("tuesday.nwb"))
-    'tuesday'
-    """
-    stem = re.split(r"[-_]acq-", path.stem)[0]
-    parts = [part for part in stem.split("_") if part.startswith(("sub-", "ses-"))]
-    return "_".join(parts) or stem
-
-
-def _files_in(folder: Path) -> list[Path]:
-    # results that were written beside their source are no part of the recording
-    files = [path for path in sorted(folder.glob("*.nwb")) if "_desc-reconstruction" not in path.name]
-    if not files:
+def _session_in(folder: Path) -> Source:
+    listed = [Listed(path.name, _size(path)) for path in folder.glob("*.nwb*") if is_nwb(path.name)]
+    if not listed:
         raise _no_nwb(folder)
-    sessions: dict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        sessions[session_key(path)].append(path)
-    if len(sessions) > 1:
-        listed = "; ".join(f"{key} ({len(paths)} file{'s'[: len(paths) > 1]})" for key, paths in sessions.items())
-        raise SourceError(
-            f"{folder} holds {len(sessions)} sessions: {listed}.",
-            "One session was expected.",
-            "Give the file, or the list of files, of one of them.",
-        )
-    if len(files) > 1 and not all(re.search(r"[-_]acq-", path.name) for path in files):
-        raise SourceError(
-            f"{folder} holds {len(files)} files of one session which by their names are not its imaging planes: "
-            f"{', '.join(path.name for path in files)}.",
-            "Files of one session each have `-acq-` and the plane's id in their name.",
-            "Give the file that holds responses and stimulus, or the list of files that belong together.",
-        )
-    return files
+    chosen, notes = choose_session(listed, str(folder))
+    return Source(str(folder.absolute()), tuple(_file(folder / one.path) for one in chosen), tuple(notes))
+
+
+def _file(path: Path) -> SourceFile:
+    return ZarrFolder(path) if is_zarr(path) else LocalFile(path)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]))
 
 
 def _no_nwb(folder: Path) -> SourceError:
-    if any((folder / name).exists() for name in (".zgroup", "zarr.json")):
-        return SourceError(
-            f"{folder} is a Zarr store.", "NWB in HDF5 was expected.", "Export it to HDF5 with hdmf-zarr first."
-        )
     deeper = sorted(path.relative_to(folder) for path in folder.glob("*/*.nwb"))
     if deeper:
         named = ", ".join(map(str, deeper[:3])) + (f" and {len(deeper) - 3} more" if len(deeper) > 3 else "")

@@ -25,11 +25,14 @@ class OpenFile:
         ``location``, ``identifier``, ``object_id``, ``session_id`` and ``session_start_time`` (ISO 8601).
     close
         Closes the file; does nothing where somebody else opened it.
+    notes
+        What the user should know of how it was opened, in sentences.
     """
 
     nwbfile: Any
     identity: dict[str, Any]
     close: Callable[[], None] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 class SourceFile(Protocol):
@@ -45,7 +48,7 @@ class SourceFile(Protocol):
         ...
 
     def digest(self) -> str | None:
-        """SHA-256 of its bytes, or ``None`` where there are none."""
+        """SHA-256 of its bytes, or ``None`` where there are none on this computer and nobody has said it."""
         ...
 
 
@@ -59,10 +62,13 @@ class Source:
         Path, URL or DANDI asset.
     files
         The files of the session, in order of their names.
+    notes
+        What was chosen where there was a choice, in sentences.
     """
 
     location: str
     files: tuple[SourceFile, ...]
+    notes: tuple[str, ...] = ()
 
     def open(self) -> list[OpenFile]:
         """Open every file of the session for reading.
@@ -89,7 +95,8 @@ class Source:
     def digest(self) -> str | None:
         """SHA-256 of the file; of the list of the files' digests, where there are several.
 
-        It reads every byte: call it only where the digest is wanted. ``None`` where a file was never on disk.
+        It reads every byte of local files: call it only where the digest is wanted. ``None`` where a file was never on
+        disk, or is remote and its archive does not state it.
         """
         digests = [file.digest() for file in self.files]
         if None in digests:

@@ -11,23 +11,33 @@ from typing import Any
 import h5py
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.archive import dandi_source, parse_dandi
 from nwbrecon.sources.handed import HandedBytes, HandedHDF5, HandedNWB
-from nwbrecon.sources.local import local_source
+from nwbrecon.sources.local import LocalFile, local_source
 from nwbrecon.sources.model import Source, SourceFile
+from nwbrecon.sources.remote import RemoteFile
+from nwbrecon.sources.url import Transport, UrlFile
 
-__all__ = ["resolve"]
+__all__ = ["fetch", "resolve"]
 
 
-def resolve(spec: Any) -> Source:
+def resolve(spec: Any, *, dandi_instance: str | None = None, transport: Transport = "requests") -> Source:
     """Find out where an NWB recording is.
 
     Parameters
     ----------
     spec
         - a path to an NWB file (HDF5);
-        - a folder, or a list of paths, that hold one session in several files (one imaging plane each);
+        - ``dandi:ID[@VERSION][/PATH]``, or the six digits alone: the one session that it names, by streaming;
+        - a URL, by streaming;
+        - a folder, or a list of any of these, that hold one session in several files (one imaging plane each);
         - an open ``pynwb.NWBFile``, ``h5py.File`` or binary file object, which stays open and is the caller's to close;
         - a `Source`, which is returned as it is.
+    dandi_instance
+        The DANDI archive: a name such as ``ember-dandi``, or the URL of its API. The environment variable
+        ``DANDI_INSTANCE``, or else DANDI itself, by default.
+    transport
+        What transfers the bytes of a URL: ``requests``, or ``fsspec`` (which serves other schemes in any case).
 
     Returns
     -------
@@ -37,7 +47,7 @@ def resolve(spec: Any) -> Source:
     Raises
     ------
     SourceError
-        If there is nothing there, or nothing that can be an NWB recording.
+        If there is nothing there, nothing that can be an NWB recording, or more than one session.
 
     Examples
     --------
@@ -49,18 +59,68 @@ def resolve(spec: Any) -> Source:
         return spec
     if isinstance(spec, str | os.PathLike):
         text = os.fspath(spec)
-        if re.match(r"[a-z][a-z0-9+]*://|dandi:", text) or (re.fullmatch(r"\d{6}", text) and not Path(text).exists()):
-            raise SourceError(
-                f"{text} is not on this computer, and remote files cannot be read yet.",
-                "A path was expected.",
-                "Download the file (for example with `dandi download`) and give its path.",
-            )
-        return local_source([_path(text)])
+        return _remote(text, dandi_instance, transport) or local_source([_path(text)])
     if isinstance(spec, Sequence) and not isinstance(spec, bytes) and spec:
         if not all(isinstance(item, str | os.PathLike) for item in spec):
             raise _unknown(spec)
-        return local_source([_path(os.fspath(item)) for item in spec])
+        texts = [os.fspath(item) for item in spec]
+        parts = [_remote(text, dandi_instance, transport) for text in texts]
+        if not any(parts):
+            return local_source([_path(text) for text in texts])
+        sources = [part or local_source([_path(text)]) for part, text in zip(parts, texts, strict=True)]
+        return Source(
+            ", ".join(source.location for source in sources),
+            tuple(file for source in sources for file in source.files),
+            tuple(note for source in sources for note in source.notes),
+        )
     return _handed(spec)
+
+
+def fetch(spec: Any, *, dandi_instance: str | None = None) -> list[Path]:
+    """Download the files of a session into the cache, so that it can be read without a network from then on.
+
+    A download that was broken off goes on where it ended. What arrived is checked against the archive's digest. Fetched
+    files stay until they are cleared (`clear_cache`).
+
+    Parameters
+    ----------
+    spec
+        As for `resolve`.
+    dandi_instance
+        As for `resolve`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files; those that are on this computer anyway are named as they are.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be had or does not fit, or its digest is not the archive's.
+    """
+    paths = []
+    for file in resolve(spec, dandi_instance=dandi_instance).files:
+        if isinstance(file, RemoteFile):
+            paths.append(file.fetch())
+        elif isinstance(file, LocalFile):
+            paths.append(file.path)
+        else:
+            raise _unknown(spec)
+    return paths
+
+
+def _remote(text: str, dandi_instance: str | None, transport: Transport) -> Source | None:
+    """Give a source for a URL or a dandiset, or ``None`` for a path."""
+    named = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|(?i:dandi:)|\d{6}$", text)
+    # a folder may be called 000402
+    if named is None or Path(text).exists():
+        return None
+    dandiset = parse_dandi(text)
+    if dandiset is not None:
+        return dandi_source(dandiset, dandi_instance)
+    file = UrlFile(text, transport)
+    return Source(file.location, (file,))
 
 
 def _handed(spec: Any) -> Source:

@@ -32,13 +32,23 @@ def test_a_folder_with_several_sessions_says_which(make_nwb, tmp_path):
     for session in (1, 2):
         for plane in (1, 2)[:session]:
             make_nwb(tmp_path / f"sub-7_ses-{session}-acq-{plane}_ophys.nwb")
-    with pytest.raises(SourceError, match=r"holds 2 sessions: sub-7_ses-1 \(1 file\); sub-7_ses-2 \(2 files\)"):
+    with pytest.raises(
+        SourceError, match=r"holds 2 sessions \(3 files\): sub-7_ses-1 \(\d+ kB\), sub-7_ses-2 \(\d+ kB in 2 files\)"
+    ):
         resolve(tmp_path)
 
 
-def test_files_of_one_session_that_are_not_planes_are_not_mixed(make_nwb, tmp_path):
+def test_of_a_processed_and_a_raw_file_the_processed_one_is_taken(make_nwb, tmp_path):
     make_nwb(tmp_path / "sub-7_ses-1_ophys.nwb")
     make_nwb(tmp_path / "sub-7_ses-1_behavior+image+ophys.nwb")
+    source = resolve(tmp_path)
+    assert names(source) == ["sub-7_ses-1_behavior+image+ophys.nwb"]
+    assert "sub-7_ses-1_ophys.nwb" in source.notes[0]
+
+
+def test_files_of_one_session_that_are_not_planes_are_not_mixed(make_nwb, tmp_path):
+    make_nwb(tmp_path / "sub-7_ses-1_obj-a_ophys.nwb")
+    make_nwb(tmp_path / "sub-7_ses-1_obj-b_ophys.nwb")
     with pytest.raises(SourceError, match="not its imaging planes"):
         resolve(tmp_path)
 
@@ -50,13 +60,6 @@ def test_a_folder_without_nwb_says_where_there_is_some(make_nwb, tmp_path):
         make_nwb(tmp_path / f"sub-{subject}" / "a.nwb")
     with pytest.raises(SourceError, match=r"its folders do: sub-0/a.nwb, sub-1/a.nwb, sub-2/a.nwb and 2 more"):
         resolve(tmp_path)
-
-
-def test_a_zarr_store_is_called_one(tmp_path):
-    (tmp_path / "a.nwb.zarr").mkdir()
-    (tmp_path / "a.nwb.zarr" / ".zgroup").write_text("{}")
-    with pytest.raises(SourceError, match="is a Zarr store"):
-        resolve(tmp_path / "a.nwb.zarr")
 
 
 def test_a_list_must_be_of_one_session(make_nwb, tmp_path):

@@ -95,12 +95,6 @@ def test_what_is_no_source_is_refused(spec):
         resolve(spec)
 
 
-@pytest.mark.parametrize("spec", ["https://example.org/a.nwb", "s3://bucket/a.nwb", "dandi:000402", "000402"])
-def test_what_is_remote_is_said_to_be(spec):
-    with pytest.raises(SourceError, match="cannot be read yet"):
-        resolve(spec)
-
-
 def test_a_folder_named_as_a_dandiset_is_a_folder(make_nwb, tmp_path, monkeypatch):
     make_nwb(tmp_path / "000402" / "sub-1_ses-2_ophys.nwb")
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,114 @@
+"""Where on the screen the responses say anything: Fisher information, and the mask that scores are taken over."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding.observation import Window, window_video
+from nwbrecon.errors import InversionError
+from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
+
+__all__ = ["fisher_information", "information_coverage"]
+
+
+def fisher_information(
+    evidence: list[Evidence], video: Tensor, *, n_probes: int, generator: torch.Generator
+) -> np.ndarray:
+    """Diagonal of the Fisher information of the responses about every pixel, estimated with random probes.
+
+    The diagonal of ``J^T W J``, with the Jacobian ``J`` of the expected responses and the precision ``W`` of each
+    response, is the mean of ``(J^T W^(1/2) v)^2`` over random signs ``v`` (Bekas, Kokiopoulou & Saad 2007, Appl. Numer.
+    Math. 57:1214-1229): a backward pass a probe.
+
+    Parameters
+    ----------
+    evidence
+        Witnesses of the clip.
+    video
+        ``(1, time, height, width)`` grey levels, margins included: where the encoder is linearized.
+    n_probes
+        Number of probes.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(time, height, width)`` per squared grey level.
+    """
+    total = torch.zeros_like(video[0])
+    video = video.detach().requires_grad_()
+    for witness in evidence:
+        rates = witness.encoder.predict_rates(video[:, None], witness.behavior)
+        scaled = []
+        for seen, likelihood in zip(witness.observations, witness.encoder.likelihoods, strict=True):
+            expected = seen.expected(rates)
+            precision = witness.weights[seen.rois] * seen.known / likelihood.variance(expected.detach())
+            scaled.append((expected * precision.sqrt()).flatten())
+        stacked = torch.cat(scaled)
+        for probe in range(n_probes):
+            signs = torch.randint(0, 2, stacked.shape, generator=generator).to(stacked) * 2 - 1
+            (gradient,) = torch.autograd.grad(stacked, video, signs, retain_graph=probe < n_probes - 1)
+            total += gradient[0] ** 2 / n_probes
+    return total.numpy()
+
+
+def information_coverage(
+    encoder: EncoderEnsemble,
+    aligned: AlignedSession,
+    trials: list[int],
+    *,
+    threshold: float,
+    n_probes: int = 8,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How well the population covers the screen, and the mask of what it covers.
+
+    Parameters
+    ----------
+    encoder
+        The encoder.
+    aligned
+        The session.
+    trials
+        Trials whose movies the encoder is linearized at; training trials, so that no test clip shapes the mask.
+    threshold
+        Share of the best pixel's information that a pixel of the mask must have.
+    n_probes
+        Random probes a trial.
+    seed
+        Seed of the probes.
+
+    Returns
+    -------
+    coverage : numpy.ndarray
+        ``(height, width)`` float32, mean information per pixel over its largest value.
+    mask : numpy.ndarray
+        ``(height, width)`` bool.
+
+    Raises
+    ------
+    InversionError
+        If the responses say nothing about any pixel.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    total = np.zeros(aligned.frame_size)
+    for trial in trials:
+        evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0))
+        video, _ = window_video(aligned, [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))])
+        information = fisher_information([evidence], video[:, 0], n_probes=n_probes, generator=generator)
+        total += information[encoder.warm_up :].mean(axis=0)
+    # the probes leave speckle that no receptive field has
+    coverage = ndimage.gaussian_filter(total, 1.0)
+    if not coverage.max() > 0:
+        raise InversionError(
+            "The encoder's predictions do not depend on the video.",
+            action="Check that the responses are those of visual cells, and train longer or on more data.",
+        )
+    coverage /= coverage.max()
+    return coverage.astype(np.float32), coverage >= threshold
