@@ -40,7 +40,7 @@ class ChannelInput:
         return self.encoder.canvas if isinstance(self.encoder, DwiseNeuroEncoder) else self.frame_size
 
     def stack(self, video: Tensor, behavior: Tensor) -> Tensor:
-        """Video ``(batch, 1, time, *canvas)`` and behavior to ``(batch, channel, time, *canvas)``."""
+        """Video of the session's or the canvas' size, and behavior, to ``(batch, channel, time, *canvas)``."""
         return self.encoder.stack(video, behavior) if isinstance(self.encoder, DwiseNeuroEncoder) else video
 
     def rates(self, inputs: Tensor, behavior: Tensor) -> Tensor:

@@ -174,6 +174,12 @@ class DwiseNeuroEncoder(nn.Module):
         """
         above_below, left_right = self.margins((video.shape[3], video.shape[4]))
         padded = functional.pad(video, (*left_right, *above_below), value=self.pad_value)
+        if behavior.shape[2] != len(self.behavior_names):
+            raise EncoderError(
+                f"There are {behavior.shape[2]} behavioral variables.",
+                f"The encoder expects {', '.join(self.behavior_names) or 'none'}.",
+                "Name them when the encoder is made (behavior_names).",
+            )
         values = self.missing.to(behavior).expand(*behavior.shape[:2], -1).clone()
         for channel, name in enumerate(self.channels):
             if name in self.behavior_names:

@@ -116,6 +116,8 @@ def test_a_video_that_does_not_fit_is_refused(data_folder):
         encoder.predict_rates(torch.zeros(1, 1, 31, 36, 64), torch.zeros(1, 31, 4))
     with pytest.raises(EncoderError, match=r"72x128 pixels.*at most 64x64"):
         encoder.predict_rates(torch.zeros(1, 1, 40, 72, 128), torch.zeros(1, 40, 4))
+    with pytest.raises(EncoderError, match=r"2 behavioral variables.*expects pupil_size, running_speed"):
+        encoder.predict_rates(torch.zeros(1, 1, 40, 36, 64), torch.zeros(1, 40, 2))
 
 
 def test_channels_and_readouts_that_do_not_exist_are_refused(network):
