@@ -212,13 +212,14 @@ class _BlockFunction(torch.autograd.Function):
         gradient = gradient.reshape(batch, rows * columns * time, -1)
 
         # the gate: through the projection, then through both of its layers to the mean that it came from
-        active = functional.silu(wide).reshape(batch, -1, wide.shape[3])
-        of_gate = ((active.transpose(1, 2) @ gradient) * block.project_weight).sum(dim=2)
+        wide = wide.flatten(1, 2)
+        of_gated = gradient @ block.project_weight.T
+        of_gate = _activate_and_sum(wide, of_gated)
         of_squeezed = _silu_backward((of_gate * gate * (1 - gate)) @ block.excite_weight, squeezed)
-        of_mean = of_squeezed @ block.squeeze_weight / active.shape[1]
+        of_mean = of_squeezed @ block.squeeze_weight / wide.shape[1]
 
-        of_active = torch.baddbmm(of_mean[:, None], gradient, (gate[:, :, None] * block.project_weight).transpose(1, 2))
-        of_wide = _silu_backward(of_active.view(wide.shape), wide)
+        of_active = torch.addcmul(of_mean[:, None], of_gated, gate[:, None])
+        of_wide = _silu_backward(of_active, wide).view(filtered.shape)
         of_filtered = _silu_backward(block.filter_time(of_wide, block.time_weight.flip(2), None), filtered)
         of_maps = block.filter_space_backward(
             of_filtered.reshape(batch * time, rows, columns, -1), maps.flatten(0, 1)
@@ -235,6 +236,15 @@ class _BlockFunction(torch.autograd.Function):
 
 def _kept(size: int, new: int, like: Tensor) -> Tensor:
     return torch.arange(new, device=like.device) * size // new
+
+
+def _activate_and_sum(maps: Tensor, weights: Tensor) -> Tensor:
+    """Sum of ``silu(maps) * weights`` over places: ``(batch, place, channel)`` to ``(batch, channel)``."""
+    total = maps.new_zeros(maps.shape[0], maps.shape[2])
+    size = max(1, _CHUNK // (4 * maps.shape[2])) if maps.device.type == "cpu" else maps.shape[1]
+    for part, weight in zip(maps.split(size, dim=1), weights.split(size, dim=1), strict=True):
+        total += (functional.silu(part) * weight).sum(dim=1)
+    return total
 
 
 def _silu_backward(gradient: Tensor, before: Tensor) -> Tensor:
