@@ -207,6 +207,8 @@ class TrainingSettings(Settings):
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Share of the running mean of the weights that is kept at each step."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; ``auto`` takes the GPU where there is one."""
     seed: int = 0
     """Seed of initial weights and data order."""
 
@@ -225,12 +227,12 @@ class InversionSettings(Settings):
     mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
     prior_weight: Positive | None = None
     """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
-    candidate_weights: tuple[Positive, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    candidate_weights: tuple[Positive, ...] = (0.5, 1.0, 2.0)
     """Prior weights to choose from."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""
-    selection_trials: Annotated[int, Field(ge=1)] = 2
-    """Number of trials on which prior and weight are chosen."""
+    selection_trials: Annotated[int, Field(ge=1)] = 3
+    """Number of trials, each of another clip, on which prior and weight are chosen."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
     behavior: Literal["given", "withheld"] = "given"
@@ -241,6 +243,8 @@ class InversionSettings(Settings):
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True
     """Give a standard deviation for every pixel, calibrated on validation clips."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to invert; ``auto`` takes the GPU where there is one."""
     seed: int = 0
     """Seed of held-out ROIs and random probes."""
 
@@ -374,6 +378,8 @@ def load_settings(model: type[Model], path: Path | None = None, **overrides: Any
         inner = content
         for parent in parents:
             inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise SettingsError(f"{parent} is {inner!r}.", "Names and values of several settings were expected.")
         inner[last] = value
     try:
         return model.model_validate(content)

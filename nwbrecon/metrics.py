@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# deviations below this share of the largest value are rounding of single precision, in which encoders compute
+_ROUNDING = 1e-6
+
 __all__ = [
     "bootstrap_interval",
     "correlation",
@@ -18,7 +21,7 @@ __all__ = [
 
 
 def correlation(a: np.ndarray, b: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Pearson correlation along an axis; NaN where either side is constant.
+    """Pearson correlation along an axis; NaN where either side is constant (to single precision).
 
     Parameters
     ----------
@@ -38,13 +41,11 @@ def correlation(a: np.ndarray, b: np.ndarray, axis: int = 0) -> np.ndarray:
     >>> correlation(a, a * 2 + 1)
     array([1., 1.])
     """
-    a = np.asarray(a, dtype=float)
-    b = np.asarray(b, dtype=float)
-    a = a - a.mean(axis=axis, keepdims=True)
-    b = b - b.mean(axis=axis, keepdims=True)
-    power = (a**2).sum(axis=axis) * (b**2).sum(axis=axis)
+    a, b = _deviations(a, axis), _deviations(b, axis)
+    # roots first: the product of two small powers could underflow
+    scale = np.sqrt((a**2).sum(axis=axis)) * np.sqrt((b**2).sum(axis=axis))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(power > 0, (a * b).sum(axis=axis) / np.sqrt(power), np.nan)
+        return np.where(scale > 0, (a * b).sum(axis=axis) / scale, np.nan)
 
 
 def pixel_correlation(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -90,7 +91,7 @@ def lag_correlations(
     Returns
     -------
     numpy.ndarray
-        ``(lag,)`` float64.
+        ``(lag,)`` float64; NaN where the videos are too short to be compared at all lags.
 
     Examples
     --------
@@ -101,6 +102,8 @@ def lag_correlations(
     2
     """
     first, last = -min(0, int(lags.min())), len(true) - max(0, int(lags.max()))
+    if first >= last:
+        return np.full(len(lags), np.nan)
     a, b = _masked(reconstructed, mask), _masked(true, mask)[first:last]
     return np.array([float(correlation(a[first + lag : last + lag].ravel(), b.ravel())) for lag in lags])
 
@@ -133,6 +136,14 @@ def bootstrap_interval(
     chosen = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
     low, high = np.quantile(values[chosen].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(values.mean()), float(low), float(high)
+
+
+def _deviations(values: np.ndarray, axis: int) -> np.ndarray:
+    """Deviations from the mean along an axis, float64; zero where they are no more than rounding."""
+    values = np.asarray(values, dtype=float)
+    deviations = values - values.mean(axis=axis, keepdims=True)
+    real = np.abs(deviations).max(axis=axis, keepdims=True) > _ROUNDING * np.abs(values).max(axis=axis, keepdims=True)
+    return np.where(real, deviations, 0.0)
 
 
 def _masked(video: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -59,5 +59,6 @@ def progress(
         unit_scale=unit == "B",
         disable=not _shown.get(),
         dynamic_ncols=True,
-        leave=True,
+        # what is over at once needs no bar
+        delay=1.0,
     )

@@ -22,6 +22,7 @@ __all__ = [
     "atomic_path",
     "digest",
     "jsonable",
+    "make_folder",
     "read_arrays",
     "read_json",
     "size_text",
@@ -60,7 +61,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     ['a.txt']
     """
     target = Path(target)
-    _make_folder(target.parent)
+    make_folder(target.parent)
     before = _stamp(target)
     try:
         handle, name = tempfile.mkstemp(
@@ -94,7 +95,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 def atomic_directory(target: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside ``target``; it takes the place of ``target`` once the block has ended well."""
     target = Path(target)
-    _make_folder(target.parent)
+    make_folder(target.parent)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent))
     except OSError as error:
@@ -222,7 +223,14 @@ def _umask() -> int:
     return mask
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises
+    ------
+    ResultsError
+        If it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from nwbrecon.alignment.views import LONGEST_INTERVAL, covered_frames, sample_be
 from nwbrecon.config import AlignmentSettings, load_settings
 from nwbrecon.errors import AlignmentError
 from nwbrecon.progress import progress
-from nwbrecon.session.model import BehaviorSeries, Session
+from nwbrecon.session.model import BehaviorSeries, FrameClock, Session
 
-__all__ = ["align"]
+__all__ = ["TrialPlan", "align", "frame_starts", "plan_trials"]
 
 BEHAVIOR_ORDER = ("running_speed", "pupil_size", "gaze_x", "gaze_y")
 THUMBNAIL_SIZE = (12, 20)
@@ -75,17 +75,10 @@ def align(
     >>> print(aligned.describe_split())  # doctest: +SKIP
     """
     settings = load_settings(AlignmentSettings, **{**(settings.model_dump() if settings else {}), **overrides})
-    check_delays(session.responses, settings.responses)
-    times = {name: response_times(group, settings.responses) for name, group in session.responses.items()}
-    if not times:
-        raise AlignmentError("The recording holds no responses.", action="Give a file with ROI responses.")
-    clocks, warnings = presentation_clocks(session.stimulus, settings)
-    trials = make_trials(session.stimulus.presentations, clocks, settings)
-    trials, notes = _recorded_trials(trials, times, settings)
-    warnings += notes
-    warnings += shape_warnings(session.stimulus, trials, settings.frame_size)
+    plan = plan_trials(session, settings)
+    times, clocks, trials, warnings = plan.times, plan.clocks, plan.trials, plan.warnings
 
-    starts = _frame_starts(trials, settings.frame_rate)
+    starts = frame_starts(trials, settings.frame_rate)
     stops = starts + 1 / settings.frame_rate
     video_shape = (len(starts), *settings.frame_size)
     n_bytes = 2 * math.prod(video_shape) + sum(
@@ -162,10 +155,52 @@ def align(
     return aligned
 
 
+@dataclass
+class TrialPlan:
+    """Which showings will be trials, known from clocks and tables alone.
+
+    Attributes
+    ----------
+    trials
+        As `make_trials` gives them, with ``first_frame``, those without responses left out.
+    clocks
+        Clock of each presentation that is of use, by row label.
+    times
+        ``(sample,)`` seconds of each response group, delay included, by name.
+    warnings
+        What was left out, in sentences.
+    """
+
+    trials: pd.DataFrame
+    clocks: dict[int, FrameClock]
+    times: dict[str, np.ndarray]
+    warnings: list[str]
+
+
+def plan_trials(session: Session, settings: AlignmentSettings) -> TrialPlan:
+    """Find the trials of a session; no pixel and no response is read.
+
+    Raises
+    ------
+    AlignmentError
+        If stimulus and responses never overlap, or no presentation is of use.
+    """
+    check_delays(session.responses, settings.responses)
+    times = {name: response_times(group, settings.responses) for name, group in session.responses.items()}
+    if not times:
+        raise AlignmentError("The recording holds no responses.", action="Give a file with ROI responses.")
+    clocks, warnings = presentation_clocks(session.stimulus, settings)
+    trials = make_trials(session.stimulus.presentations, clocks, settings)
+    trials, notes = _recorded_trials(trials, times, settings)
+    warnings += notes
+    warnings += shape_warnings(session.stimulus, trials, settings.frame_size)
+    return TrialPlan(trials, clocks, times, warnings)
+
+
 def _recorded_trials(
     trials: pd.DataFrame, times: Mapping[str, np.ndarray], settings: AlignmentSettings
 ) -> tuple[pd.DataFrame, list[str]]:
-    starts = _frame_starts(trials, settings.frame_rate)
+    starts = frame_starts(trials, settings.frame_rate)
     covered = np.zeros(len(starts), dtype=bool)
     for own in times.values():
         covered |= coverage(
@@ -198,7 +233,8 @@ def _recorded_trials(
     return kept, warnings
 
 
-def _frame_starts(trials: pd.DataFrame, frame_rate: float) -> np.ndarray:
+def frame_starts(trials: pd.DataFrame, frame_rate: float) -> np.ndarray:
+    """``(time,)`` onset of every frame of every trial, seconds on the session clock."""
     return np.concatenate(
         [onset + np.arange(n) / frame_rate for onset, n in zip(trials["onset"], trials["n_frames"], strict=True)]
     )
@@ -253,9 +289,11 @@ class _ArrayStore:
     """Arrays in memory, or in files of a folder of their own where there is too much."""
 
     def __init__(self, large: bool, parent: str | Path | None) -> None:
-        if parent is not None:
-            Path(parent).mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix="nwbrecon-", dir=parent)) if large else None
+        self.folder = None
+        if large:
+            if parent is not None:
+                Path(parent).mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix="nwbrecon-", dir=parent))
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         if self.folder is None:

@@ -151,5 +151,6 @@ def _quadrature_filters(
 
 
 def _in_basis(wave: Tensor, basis: Tensor) -> Tensor:
-    weights = torch.linalg.lstsq(basis.T, wave[:, None]).solution[:, 0]
+    # in double precision, so that rounding, which differs with how memory is aligned, does not reach the result
+    weights = torch.linalg.lstsq(basis.T.double(), wave[:, None].double()).solution[:, 0].float()
     return weights / weights.norm()

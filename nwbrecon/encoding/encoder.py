@@ -88,7 +88,11 @@ class VideoEncoder(nn.Module):
         self.readout = PointReadout(n_rois, settings.channels, map_size)
         gaze = tuple(self.behavior_names.index(name) for name in GAZE_NAMES if name in self.behavior_names)
         self.shifter = GazeShifter(gaze) if settings.gaze_shift and gaze else None
-        self.gain = BehaviorGain(len(self.behavior_names), n_rois) if settings.gain and self.behavior_names else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.gain = (
+                BehaviorGain(len(self.behavior_names), n_rois) if settings.gain and self.behavior_names else None
+            )
         self.register_buffer("video_mean", torch.tensor(127.5))
         self.register_buffer("video_std", torch.tensor(64.0))
         self.register_buffer("behavior_mean", torch.zeros(len(self.behavior_names)))

@@ -90,6 +90,12 @@ class EncoderEnsemble(nn.Module):
         return len(self.rois)
 
     @property
+    def positions(self) -> np.ndarray:
+        """``(roi, 2)`` row and column of the receptive fields from the center of the screen (pixels), mean of members."""
+        positions = [member.readout.position * member.settings.stride for member in self._encoders]
+        return torch.stack(positions).mean(dim=0).cpu().numpy()
+
+    @property
     def _encoders(self) -> list[VideoEncoder]:
         return list(self.members)  # type: ignore[arg-type]
 
@@ -225,7 +231,7 @@ class EncoderEnsemble(nn.Module):
         hashes = []
         for member in self._encoders:
             for name, value in sorted(member.state_dict().items()):
-                hashes.append([name, digest(value.contiguous().numpy().tobytes())])
+                hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
         return digest(hashes)
 
     def __repr__(self) -> str:
@@ -295,6 +301,7 @@ def train(
             "version": __version__,
             "training": training.model_dump(mode="json"),
             "session": aligned.identity,
+            "alignment": dict(aligned.settings),
             "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in SPLITS},
         },
     )

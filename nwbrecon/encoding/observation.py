@@ -78,7 +78,9 @@ class Observation:
         )
 
 
-def observe(aligned: AlignedSession, windows: Sequence[Window], *, warm_up: int = 0) -> list[Observation]:
+def observe(
+    aligned: AlignedSession, windows: Sequence[Window], *, warm_up: int = 0, device: torch.device | str = "cpu"
+) -> list[Observation]:
     """Gather what every response group measured during windows of one length.
 
     Parameters
@@ -90,6 +92,8 @@ def observe(aligned: AlignedSession, windows: Sequence[Window], *, warm_up: int 
     warm_up
         Frames at the start of each window for which no prediction is possible; samples that reach into them are not
         known. So are samples that reach into frames that are not valid.
+    device
+        Where the tensors are to lie.
 
     Returns
     -------
@@ -112,11 +116,13 @@ def observe(aligned: AlignedSession, windows: Sequence[Window], *, warm_up: int 
         weights, measured, known = (
             torch.from_numpy(np.stack([_pad(part[which], n_samples) for part in parts])) for which in range(3)
         )
-        observations.append(Observation(rois, weights, measured, known, group.kind))
+        observations.append(Observation(rois, weights, measured, known, group.kind).to(device))
     return observations
 
 
-def window_video(aligned: AlignedSession, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+def window_video(
+    aligned: AlignedSession, windows: Sequence[Window], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """Video ``(batch, 1, time, height, width)`` and behavior ``(batch, time, variable)`` of windows inside trials."""
     videos, behaviors = [], []
     for window in windows:
@@ -124,7 +130,8 @@ def window_video(aligned: AlignedSession, windows: Sequence[Window]) -> tuple[Te
         span = slice(window.start, window.start + window.n_frames)
         videos.append(np.asarray(trial.video[span], dtype=np.float32))
         behaviors.append(np.asarray(trial.behavior[span], dtype=np.float32))
-    return torch.from_numpy(np.stack(videos))[:, None], torch.from_numpy(np.stack(behaviors))
+    video, behavior = torch.from_numpy(np.stack(videos))[:, None], torch.from_numpy(np.stack(behaviors))
+    return video.to(device), behavior.to(device)
 
 
 def _usable_frames(aligned: AlignedSession, window: Window, warm_up: int) -> np.ndarray:

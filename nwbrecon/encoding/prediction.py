@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nwbrecon.alignment import AlignedSession
+from nwbrecon.encoding.device import device_of
 from nwbrecon.encoding.encoder import Encoder
 from nwbrecon.encoding.observation import Window, observe, window_video
 from nwbrecon.metrics import correlation
@@ -40,17 +41,18 @@ def predict_samples(
     """
     if isinstance(encoder, nn.Module):
         encoder.eval()
+    device = device_of(encoder)
     parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in aligned.groups]
     for trial in trials:
         window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
-        video, behavior = window_video(aligned, [window])
+        video, behavior = window_video(aligned, [window], device)
         if videos is not None and trial in videos:
-            video = videos[trial]
+            video = videos[trial].to(device)
         rates = encoder.predict_rates(video, behavior)
-        for part, seen in zip(parts, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
-            unknown = seen.known[0].numpy() == 0
-            expected = np.where(unknown, np.nan, seen.expected(rates)[0].numpy())
-            part.append((expected, np.where(unknown, np.nan, seen.measured[0].numpy())))
+        for part, seen in zip(parts, observe(aligned, [window], warm_up=encoder.warm_up, device=device), strict=True):
+            unknown = seen.known[0].cpu().numpy() == 0
+            expected = np.where(unknown, np.nan, seen.expected(rates)[0].cpu().numpy())
+            part.append((expected, np.where(unknown, np.nan, seen.measured[0].cpu().numpy())))
     return [
         (np.concatenate([expected for expected, _ in part]), np.concatenate([measured for _, measured in part]))
         for part in parts

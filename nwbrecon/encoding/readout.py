@@ -63,7 +63,9 @@ class PointReadout(nn.Module):
         batch, time, channels, rows, columns = features.shape
         position: Tensor = self.position
         if self.training:
-            position = position + torch.randn_like(position) * self.log_spread.exp()[:, None]
+            # drawn on the CPU, so that a seed means the same everywhere
+            jitter = torch.randn(position.shape, dtype=position.dtype).to(position)
+            position = position + jitter * self.log_spread.exp()[:, None]
         corners, weights = _corners(position, self.map_size)
         # whole places next to one another in memory, so that reading one is a copy of a row
         places = features.permute(3, 4, 0, 1, 2).reshape(rows * columns, batch * time, channels)

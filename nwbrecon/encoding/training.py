@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.encoding.device import choose_device
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.initialization import initialize
 from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
@@ -68,6 +69,7 @@ class Trainer:
                 "An encoder needs at least one of each.",
                 "Check the split, or give a recording with more clips.",
             )
+        self.device = choose_device(settings.device)
         self.likelihoods = [likelihood_for(group.kind, settings.likelihood) for group in aligned.groups]
         self.encoder = VideoEncoder(
             encoder_settings,
@@ -102,6 +104,7 @@ class Trainer:
         resumed = self._resume_before_start()
         if not resumed:
             self.roi_scores = initialize(encoder, self.aligned, self.train_trials)
+        encoder.to(self.device)
         self.average = copy.deepcopy(encoder)
         self.best = copy.deepcopy(encoder)
         positions = {"readout.position", "readout.log_spread"}
@@ -147,8 +150,10 @@ class Trainer:
             rate = settings.learning_rate * _schedule(done, settings.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
-            rates = encoder.predict_rates(*window_video(self.aligned, windows))
-            loss = _loss(rates, observe(self.aligned, windows, warm_up=encoder.warm_up), self.likelihoods)
+            rates = encoder.predict_rates(*window_video(self.aligned, windows, self.device))
+            loss = _loss(
+                rates, observe(self.aligned, windows, warm_up=encoder.warm_up, device=self.device), self.likelihoods
+            )
             self.optimizer.zero_grad()
             penalty = settings.readout_penalty * encoder.readout_size() + settings.gain_penalty * encoder.gain_size()
             torch.autograd.backward(loss + penalty)

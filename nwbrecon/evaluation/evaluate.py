@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from nwbrecon.metrics import (
     pixel_correlation,
 )
 
-__all__ = ["evaluate", "score_movies"]
+__all__ = ["evaluate", "refuse_training_clips", "score_movies"]
 
 METRICS = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
 
@@ -50,18 +50,29 @@ def evaluate(
         If a reconstructed clip was trained on, unless the settings allow it.
     """
     settings = settings or EvaluationSettings()
-    learned = sorted(
-        {item.clip for item in reconstructions if (aligned.trials.loc[list(item.trials), "split"] == "train").any()}
-    )
+    refuse_training_clips(reconstructions, aligned.trials.loc[aligned.trials["split"] == "train", "clip"], settings)
+    movies = {item.trials[0]: np.asarray(aligned.trial(item.trials[0]).video) for item in reconstructions}
+    repeats = aligned.trials["repeat"].to_dict()
+    return score_movies(reconstructions, movies, repeats, settings)
+
+
+def refuse_training_clips(
+    reconstructions: Reconstructions, training_clips: Iterable[str], settings: EvaluationSettings
+) -> None:
+    """Refuse to score clips that were trained on, unless the settings allow it.
+
+    Raises
+    ------
+    NwbreconError
+        If one of the reconstructed clips is among ``training_clips``.
+    """
+    learned = sorted({item.clip for item in reconstructions} & set(training_clips))
     if learned and not settings.allow_training_clips:
         raise NwbreconError(
             f"The encoder was trained on {len(learned)} of the reconstructed clips ({', '.join(learned[:3])}).",
             "A score on a clip that was learned from says nothing about others.",
             "Reconstruct test clips, or ask for it by name with allow_training_clips.",
         )
-    movies = {item.trials[0]: np.asarray(aligned.trial(item.trials[0]).video) for item in reconstructions}
-    repeats = aligned.trials["repeat"].to_dict()
-    return score_movies(reconstructions, movies, repeats, settings)
 
 
 def score_movies(

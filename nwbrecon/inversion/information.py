@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding.device import device_of
 from nwbrecon.encoding.observation import Window, window_video
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
@@ -55,7 +56,7 @@ def fisher_information(
             signs = torch.randint(0, 2, stacked.shape, generator=generator).to(stacked) * 2 - 1
             (gradient,) = torch.autograd.grad(stacked, video, signs, retain_graph=probe < n_probes - 1)
             total += gradient[0] ** 2 / n_probes
-    return total.numpy()
+    return total.cpu().numpy()
 
 
 def information_coverage(
@@ -100,7 +101,8 @@ def information_coverage(
     total = np.zeros(aligned.frame_size)
     for trial in trials:
         evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0))
-        video, _ = window_video(aligned, [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))])
+        window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
+        video, _ = window_video(aligned, [window], device_of(encoder))
         information = fisher_information([evidence], video[:, 0], n_probes=n_probes, generator=generator)
         total += information[encoder.warm_up :].mean(axis=0)
     # the probes leave speckle that no receptive field has

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession, behavior_on_frames
 from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding.device import device_of
 from nwbrecon.encoding.observation import Observation, Window, observe
 from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
@@ -97,14 +98,15 @@ def gather_evidence(
         Whether the encoder is told what the animal did.
     """
     window = Window(trial, -margins.lead, margins.around(int(aligned.trials.at[trial, "n_frames"])))
+    device = device_of(encoder)
     told = behavior_on_frames(aligned, trial, margins.lead, margins.tail)
     if not behavior:
         told = np.full_like(told, np.nan)
     return Evidence(
         encoder,
-        observe(aligned, [window], warm_up=margins.lead),
-        torch.from_numpy(told)[None],
-        torch.from_numpy(1 / encoder.dispersion).float(),
+        observe(aligned, [window], warm_up=margins.lead, device=device),
+        torch.from_numpy(told)[None].to(device),
+        torch.from_numpy(1 / encoder.dispersion).float().to(device),
     )
 
 

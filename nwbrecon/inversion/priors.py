@@ -39,8 +39,8 @@ def autocovariance(
         deviation = np.asarray(video, dtype=np.float64) - (mean or 0.0)
         # twice the size in each direction, so that the circular products do not wrap
         padded = [size + min(size, lag + 1) for size, lag in zip(deviation.shape, max_lags, strict=True)]
-        power = np.abs(np.fft.rfftn(deviation, padded)) ** 2
-        circular = np.fft.irfftn(power, padded)
+        power = np.abs(np.fft.rfftn(deviation, padded, axes=(0, 1, 2))) ** 2
+        circular = np.fft.irfftn(power, padded, axes=(0, 1, 2))
         last = [min(size, lag + 1) for size, lag in zip(deviation.shape, max_lags, strict=True)]
         window = tuple(slice(0, size) for size in last)
         # rows and columns to either side; time is symmetric by itself once both sides of space are averaged
@@ -88,6 +88,11 @@ class MoviePrior:
         self.amplitude = torch.from_numpy(np.sqrt(spectrum)).float()
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
 
+    def to(self, device: torch.device) -> MoviePrior:
+        """Move to a device; gives itself."""
+        self.amplitude, self.mean = self.amplitude.to(device), self.mean.to(device)
+        return self
+
     def video(self, white: Tensor) -> Tensor:
         """White coordinates ``(batch, *torus)`` to video ``(batch, time, height, width)``, grey levels."""
         axes = (1, 2, 3)
@@ -99,10 +104,10 @@ class MoviePrior:
     @property
     def variance(self) -> float:
         """Variance of every pixel under the prior (grey levels squared)."""
-        weights = np.ones(self.amplitude.shape)
+        weights = np.ones(tuple(self.amplitude.shape))
         # the half spectrum holds every column but the first (and the last of an even length) once for two
         weights[..., 1 : (self.torus[2] + 1) // 2] = 2
-        return float((self.amplitude.numpy() ** 2 * weights).sum() / np.prod(self.torus))
+        return float((self.amplitude.cpu().numpy() ** 2 * weights).sum() / np.prod(self.torus))
 
 
 def _flip(circular: np.ndarray, rows: bool, columns: bool) -> np.ndarray:

@@ -13,6 +13,7 @@ import pandas as pd
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding.device import choose_device, device_of
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.objective import gather_evidence
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
@@ -66,6 +67,7 @@ def reconstruct(
     """
     settings = settings or InversionSettings()
     encoder.check_fits(aligned)
+    encoder.to(choose_device(settings.device))
     labels = _labels(aligned, trials)
     groups = _groups(aligned, labels, settings)
     keeper = _Keeper(state, encoder, aligned, labels, settings)
@@ -158,7 +160,12 @@ def _invert(
         for trial in trials
     ]
     linear = np.mean([setup.ridge.predict(aligned, trial) for trial in trials], axis=0)
-    fit = Reconstructor(evidence, setup.prior_for(setup.prior, linear), setup.margins, prior_weight=setup.prior_weight)
+    fit = Reconstructor(
+        evidence,
+        setup.prior_for(setup.prior, linear, device_of(encoder)),
+        setup.margins,
+        prior_weight=setup.prior_weight,
+    )
     first = aligned.trials.at[trials[0], "repeat"] == 0
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=_SNAPSHOTS if first else ())
     std = None

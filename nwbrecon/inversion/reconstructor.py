@@ -86,7 +86,7 @@ class Reconstructor:
             )
         self.prior, self.margins = prior, margins
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
-        self._start = torch.zeros(1, *prior.torus) if start is None else start
+        self._start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
         self._optimizer: LBFGS | None = None
         self._seconds = 0.0
         self._rows: list[dict[str, float]] = []
@@ -162,4 +162,4 @@ class Reconstructor:
 
     def _clip(self, video: Tensor) -> np.ndarray:
         stop = video.shape[1] - self.margins.tail
-        return video[0, self.margins.lead : stop].clamp(0, 255).numpy()
+        return video[0, self.margins.lead : stop].clamp(0, 255).cpu().numpy()

@@ -1,25 +1,62 @@
-"""Choosing prior and prior weight without the true movie: ROIs that were not fitted are the judges."""
+"""Choosing prior and prior weight without the true movie: ROIs that were not fitted are the judges.
+
+They are held out in whole neighborhoods of the visual field. Cells of like tuning share noise, and so do ROIs that are
+the same cell: judges from among the fitted cells' neighbors would reward a movie that explains the noise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nwbrecon.inversion.objective import Evidence, Margins
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.progress import progress
 
-__all__ = ["Choice", "choose_prior"]
+__all__ = ["Case", "Choice", "choose_prior", "held_out_neighborhoods"]
+
+# side of the neighborhoods that are held out together (pixels): about that of a receptive field
+_NEIGHBORHOOD = 8.0
+
+
+@dataclass
+class Case:
+    """One clip on which the choice is made.
+
+    Attributes
+    ----------
+    evidence
+        What is fitted.
+    priors
+        Candidate priors of the clip by kind.
+    held_out
+        ``(roi,)`` bool: ROIs that are not fitted.
+    """
+
+    evidence: Evidence
+    priors: dict[str, MoviePrior]
+    held_out: np.ndarray
+
+    @property
+    def fitted(self) -> Tensor:
+        """``(roi,)`` 1 for ROIs that are fitted, otherwise 0."""
+        return torch.from_numpy(~self.held_out).float().to(self.evidence.weights.device)
+
+    @torch.no_grad()
+    def judge(self, video: Tensor) -> float:
+        """Negative log-likelihood of the held-out ROIs."""
+        return float(self.evidence.loss(video, 1 - self.fitted))
 
 
 @dataclass
 class Choice:
-    """What held-out ROIs chose.
+    """What the held-out ROIs chose.
 
     Attributes
     ----------
@@ -29,75 +66,95 @@ class Choice:
         Weight of the prior.
     table
         One row a candidate: ``prior``, ``weight``, ``held_out`` (negative log-likelihood of the held-out ROIs, summed
-        over trials), ``gain`` (how much lower it is than for a uniform gray screen).
+        over clips) and ``gain`` (by how much it is lower than for a uniform gray screen).
     """
 
     prior: str
     weight: float
-    table: list[dict[str, Any]]
+    table: list[dict[str, Any]] = field(default_factory=list)
 
 
 def choose_prior(
-    evidence: Sequence[list[Evidence]],
-    priors: Sequence[dict[str, MoviePrior]],
-    margins: Margins,
-    *,
-    weights: Sequence[float],
-    hold_out_share: float,
-    iterations: int,
-    seed: int,
-    same_cell: Callable[[np.ndarray], np.ndarray] | None = None,
+    cases: Sequence[Case], margins: Margins, *, weights: Sequence[float], iterations: int, tolerance: float
 ) -> Choice:
-    """Fit most of the ROIs under each prior and weight; the best predicts the others best.
+    """Reconstruct under each prior and weight; the best predicts the held-out ROIs best.
 
     Parameters
     ----------
-    evidence
-        Witnesses of each clip that takes part in the choice.
-    priors
-        Candidate priors of each clip, by kind.
+    cases
+        Clips on which the choice is made.
     margins
         Unknown frames around the clips.
     weights
         Candidate weights.
-    hold_out_share
-        Share of the ROIs that is not fitted.
     iterations
         Iterations of the first fit; later ones start from it and take half as many.
-    seed
-        Seed of the choice of ROIs.
-    same_cell
-        ``(roi,)`` candidate mask to the mask grown by ROIs of the same cell, so that a cell seen twice is not on both
-        sides.
+    tolerance
+        Relative fall of the objective below which a fit has converged.
     """
-    random = np.random.default_rng(seed)
     totals: dict[tuple[str, float], float] = {}
     gray = 0.0
     ordered = sorted(weights, reverse=True)
-    n_fits = len(evidence) * len(priors[0]) * len(ordered)
-    with progress(total=n_fits, label="choosing the prior", unit="fit") as bar:
-        for witnesses, candidates in zip(evidence, priors, strict=True):
-            chosen = []
-            for witness in witnesses:
-                held_out = random.random(witness.encoder.n_rois) < hold_out_share
-                if same_cell is not None:
-                    held_out = same_cell(held_out)
-                chosen.append(torch.from_numpy(~held_out).float())
-            for kind, prior in candidates.items():
+    with progress(
+        total=len(cases) * len(cases[0].priors) * len(ordered), label="choosing the prior", unit="fit"
+    ) as bar:
+        for case in cases:
+            for kind, prior in case.priors.items():
                 white = None
                 # from the strongest prior to the weakest: each fit starts near its end
                 for weight in ordered:
-                    fit = Reconstructor(witnesses, prior, margins, prior_weight=weight, chosen=chosen, start=white)
-                    if white is None and kind == "movie":
-                        gray += fit.objective.held_out_loss(fit.white)
-                    fit.run(iterations if white is None else max(1, iterations // 2))
+                    fit = Reconstructor(
+                        [case.evidence],
+                        prior,
+                        margins,
+                        prior_weight=weight,
+                        chosen=[case.fitted],
+                        start=white,
+                    )
+                    fit.run(iterations if white is None else max(1, iterations // 2), tolerance=tolerance)
                     white = fit.white
-                    key = kind, weight
-                    totals[key] = totals.get(key, 0.0) + fit.objective.held_out_loss(white)
+                    with torch.no_grad():
+                        video = prior.video(white)
+                    totals[kind, weight] = totals.get((kind, weight), 0.0) + case.judge(video)
                     bar.update()
+            gray += case.judge(torch.full_like(video, float(video.mean())))
     (kind, weight), _ = min(totals.items(), key=lambda item: item[1])
-    table = [
-        {"prior": name, "weight": value, "held_out": total, "gain": gray - total if gray else None}
-        for (name, value), total in totals.items()
-    ]
-    return Choice(kind, weight, table)
+    return Choice(
+        kind,
+        weight,
+        [
+            {"prior": name, "weight": value, "held_out": total, "gain": gray - total}
+            for (name, value), total in totals.items()
+        ],
+    )
+
+
+def held_out_neighborhoods(positions: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Pick whole neighborhoods of the visual field until they hold the share asked for.
+
+    Parameters
+    ----------
+    positions
+        ``(roi, 2)`` receptive-field centers (pixels).
+    share
+        Share of the ROIs to hold out; at least one ROI is, and one is not.
+    seed
+        Seed of the choice.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(roi,)`` bool.
+    """
+    places = np.floor(positions / _NEIGHBORHOOD).astype(int)
+    _, place = np.unique(places, axis=0, return_inverse=True)
+    place = place.ravel()
+    held_out = np.zeros(len(positions), dtype=bool)
+    for chosen in np.random.default_rng(seed).permutation(place.max() + 1):
+        inside = place == chosen
+        if held_out.sum() + inside.sum() > max(1, share * len(positions)) and held_out.any():
+            break
+        held_out |= inside
+    if held_out.all():
+        held_out[np.random.default_rng(seed).integers(len(positions))] = False
+    return held_out

@@ -13,12 +13,13 @@ from scipy import ndimage
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.information import fisher_information, information_coverage
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
-from nwbrecon.inversion.selection import choose_prior
+from nwbrecon.inversion.selection import Case, choose_prior, held_out_neighborhoods
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features, fit_error_model
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
@@ -68,15 +69,15 @@ class Setup:
     choice: list[dict[str, Any]] = field(default_factory=list)
     error_model: ErrorModel | None = None
 
-    def prior_for(self, kind: str, ridge_video: np.ndarray) -> MoviePrior:
+    def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> MoviePrior:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""
         n_frames = self.margins.around(len(ridge_video))
         shape = (n_frames, *ridge_video.shape[1:])
         if kind == "movie":
-            return MoviePrior(self.covariances[kind], shape, self.mean)
+            return MoviePrior(self.covariances[kind], shape, self.mean).to(device)
         margins = (self.margins.lead, self.margins.tail)
         mean = np.pad(ridge_video, (margins, (0, 0), (0, 0)), mode="edge")
-        return MoviePrior(self.covariances[kind], shape, mean)
+        return MoviePrior(self.covariances[kind], shape, mean).to(device)
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
@@ -184,23 +185,22 @@ def _choose(
         return
     # different clips say more about the choice than repeats of one
     of_clip = aligned.trials.loc[trials].reset_index(names="trial").groupby("clip", sort=False)["trial"].first()
-    picked = [int(trial) for trial in of_clip.iloc[: settings.selection_trials]]
-    evidence: list[list[Evidence]] = []
-    priors: list[dict[str, MoviePrior]] = []
-    for trial in picked:
-        evidence.append(
-            [gather_evidence(encoder, aligned, trial, setup.margins, behavior=settings.behavior == "given")]
+    cases = []
+    for index, trial in enumerate(of_clip.iloc[: settings.selection_trials]):
+        decoded = setup.ridge.predict(aligned, int(trial))
+        cases.append(
+            Case(
+                gather_evidence(encoder, aligned, int(trial), setup.margins, behavior=settings.behavior == "given"),
+                {kind: setup.prior_for(kind, decoded, device_of(encoder)) for kind in kinds},
+                held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index),
+            )
         )
-        decoded = setup.ridge.predict(aligned, trial)
-        priors.append({kind: setup.prior_for(kind, decoded) for kind in kinds})
     choice = choose_prior(
-        evidence,
-        priors,
+        cases,
         setup.margins,
         weights=weights,
-        hold_out_share=settings.hold_out_share,
         iterations=settings.iterations // 2,
-        seed=settings.seed,
+        tolerance=settings.tolerance,
     )
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
@@ -211,7 +211,7 @@ def _fit_errors(
     features, errors = [], []
     for trial in progress(validation[:_ERROR_CLIPS], label="calibrating uncertainty", unit="clip"):
         evidence = gather_evidence(encoder, aligned, trial, setup.margins, behavior=settings.behavior == "given")
-        prior = setup.prior_for(setup.prior, setup.ridge.predict(aligned, trial))
+        prior = setup.prior_for(setup.prior, setup.ridge.predict(aligned, trial), device_of(encoder))
         fit = Reconstructor([evidence], prior, setup.margins, prior_weight=setup.prior_weight)
         fit.run(settings.iterations, tolerance=settings.tolerance)
         features.append(features_of(setup, fit, [evidence], settings.seed))

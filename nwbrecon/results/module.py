@@ -70,7 +70,9 @@ def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
     if history is not None:
         columns = ["reconstruction", *history.columns.drop("reconstruction")]
         module.add(_table(layout.HISTORY, "How the optimization went, iteration by iteration.", history[columns]))
-    if settings.include_snapshots and any(item.snapshots is not None for item in reconstructions):
+    if settings.include_snapshots and any(
+        item.snapshots is not None and len(item.snapshots) for item in reconstructions
+    ):
         module.add(_snapshots(reconstructions))
     rows = pd.DataFrame(provenance.to_rows(prepared.content), columns=["path", "value"])
     text = "Everything needed to reproduce or refute these results: one value a row, nested content spread over paths."

@@ -12,7 +12,7 @@ from nwbrecon.session.series import median_interval
 if TYPE_CHECKING:
     from nwbrecon.session.model import Session
 
-__all__ = ["describe"]
+__all__ = ["describe", "text_table"]
 
 
 def describe(session: Session) -> str:
@@ -58,11 +58,11 @@ def describe(session: Session) -> str:
         )
     lines = [
         head,
-        *_table([("plane", "ROIs", "Hz", "seconds", "signal"), *planes]),
-        *_table([("stimulus", "shown", "clips", "Hz", "seconds", "kind, pixels"), *_shortened(stimulus)]),
+        *text_table([("plane", "ROIs", "Hz", "seconds", "signal"), *planes]),
+        *text_table([("stimulus", "shown", "clips", "Hz", "seconds", "kind, pixels"), *_shortened(stimulus)]),
     ]
     if behavior:
-        lines += _table([("behavior", "unit", "Hz", "seconds", ""), *behavior])
+        lines += text_table([("behavior", "unit", "Hz", "seconds", ""), *behavior])
     if session.warnings:
         lines.append(f"{len(session.warnings)} warning{'s'[: len(session.warnings) > 1]}, in .warnings")
     return "\n".join(lines)
@@ -80,7 +80,8 @@ def _span(start: float, stop: float) -> str:
     return f"{start:.1f} - {stop:.1f}"
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def text_table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of a table, its first row the heading, with an empty line before it."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return ["", lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

@@ -1,5 +1,6 @@
 """A simulated mouse that writes NWB."""
 
 from nwbrecon.simulation.recording import SimulatedPlane, SimulatedRecording
+from nwbrecon.simulation.simulate import simulate
 
-__all__ = ["SimulatedPlane", "SimulatedRecording"]
+__all__ = ["SimulatedPlane", "SimulatedRecording", "simulate"]

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from nwbrecon.config import SimulationSettings
 from nwbrecon.errors import SettingsError
+from nwbrecon.progress import progress
 from nwbrecon.simulation.behavior import make_behavior
 from nwbrecon.simulation.imaging import image_planes
 from nwbrecon.simulation.population import make_population, population_rates, shift_frames
@@ -147,7 +148,7 @@ def _clips(
             f"clip {index + 1:03d}": dead_leaves_movie(
                 length if index < n_train else test_length, FRAME_SIZE, FRAME_RATE, rng=rng
             )
-            for index in range(n_train + settings.test_clips)
+            for index in progress(range(n_train + settings.test_clips), label="making movies", unit="clip")
         }
         names = list(clips)
         return clips, dict.fromkeys(names, ""), names[n_train:]

@@ -1,0 +1,5 @@
+"""``python -m nwbrecon.cli``."""
+
+from nwbrecon.cli.app import main
+
+main()

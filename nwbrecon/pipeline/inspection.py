@@ -1,0 +1,346 @@
+"""What a recording holds and what would be used of it, in a table that is read in ten seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nwbrecon.alignment.align import frame_starts, plan_trials
+from nwbrecon.alignment.resample import coverage
+from nwbrecon.alignment.splits import choose_split, guard
+from nwbrecon.alignment.views import LONGEST_INTERVAL, sample_behavior
+from nwbrecon.config import AlignmentSettings
+from nwbrecon.errors import AlignmentError
+from nwbrecon.session import Session, SignalKind, open_session
+from nwbrecon.session.describe import text_table
+from nwbrecon.session.series import median_interval
+
+__all__ = ["Inspection", "inspect"]
+
+_SPLITS = ("train", "validation", "test")
+_MOST_ROWS = 8
+
+
+@dataclass
+class Inspection:
+    """What a recording holds and what would be used of it; what JSON can hold.
+
+    Attributes
+    ----------
+    identity, subject
+        As in the session.
+    planes
+        One entry a response group: ``name``, ``rois``, ``rate`` (Hz), ``start``, ``stop`` (s), ``signal``, ``used_as``,
+        ``alternatives``, ``neuropil``, ``indicator``, ``delay`` (s).
+    stimuli
+        One entry a source of frames: ``name``, ``kinds``, ``clips``, ``showings``, ``minutes``, ``unique_minutes``,
+        ``height``, ``width``, ``rate`` (Hz), ``start``, ``stop`` (s).
+    repeats
+        How often clips were shown: ``times``, ``clips``, ``unique_minutes``, one entry a number of showings.
+    behavior
+        One entry a variable: ``name``, ``unit``, ``rate`` (Hz), ``start``, ``stop`` (s), ``coverage`` (share of the
+        frames of the trials that would be used for which there is a value).
+    overlap
+        ``stimulus`` and ``responses``: ``[start, stop]`` (s); ``covered``: share of the stimulus' time with responses.
+    split
+        Trials that would be used: ``clips``, ``trials`` and ``unique_minutes`` for ``train``, ``validation`` and
+        ``test``; empty where the recording cannot be used.
+    reason
+        How the split was chosen, or why the recording cannot be used.
+    warnings
+        What was skipped, guessed or found wrong, in sentences.
+    """
+
+    identity: dict[str, Any]
+    subject: dict[str, Any]
+    planes: list[dict[str, Any]]
+    stimuli: list[dict[str, Any]]
+    repeats: list[dict[str, Any]]
+    behavior: list[dict[str, Any]]
+    overlap: dict[str, Any]
+    split: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reason: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        """Whether an encoder could be trained and clips reconstructed."""
+        return set(_SPLITS) <= set(self.split)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON holds it."""
+        return {"usable": self.usable, **asdict(self)}
+
+    def __str__(self) -> str:
+        return "\n".join([self._head(), *self._planes(), *self._stimuli(), *self._behavior(), "", *self._use()])
+
+    def _head(self) -> str:
+        session = self.identity.get("session_id") or self.identity.get("identifier", "")
+        subject = ", ".join(str(self.subject[name]) for name in ("subject_id", "species") if name in self.subject)
+        return f"{self.identity.get('location', '')}\nsession {session} of subject {subject or 'unknown'}"
+
+    def _planes(self) -> list[str]:
+        rows: list[tuple[str, ...]] = [
+            (
+                plane["name"],
+                str(plane["rois"]),
+                f"{plane['rate']:.4g}",
+                _span(plane),
+                plane["signal"] + (f", delay {plane['delay']:g} s" if plane["delay"] else ""),
+                plane["used_as"],
+            )
+            for plane in self.planes
+        ]
+        if len(rows) > 1:
+            rows = _shortened(rows)
+            rows.append(
+                (f"{len(self.planes)} planes", str(sum(plane["rois"] for plane in self.planes)), "", "", "", "")
+            )
+        return text_table([("plane", "ROIs", "Hz", "seconds", "signal", "used as"), *rows])
+
+    def _stimuli(self) -> list[str]:
+        rows = [
+            (
+                stimulus["name"],
+                str(stimulus["clips"]),
+                str(stimulus["showings"]),
+                f"{stimulus['unique_minutes']:.1f} of {stimulus['minutes']:.1f}",
+                f"{stimulus['rate']:.4g}" if stimulus["rate"] else "",
+                _span(stimulus),
+                f"{', '.join(stimulus['kinds'])}, {stimulus['height']} x {stimulus['width']}",
+            )
+            for stimulus in self.stimuli
+        ]
+        shown = ", ".join(
+            f"{entry['clips']} clip{'s' * (entry['clips'] > 1)} "
+            + ("once" if entry["times"] == 1 else f"{entry['times']} times")
+            for entry in self.repeats
+        )
+        return [
+            *text_table(
+                [("stimulus", "clips", "shown", "unique min", "Hz", "seconds", "kind, pixels"), *_shortened(rows)]
+            ),
+            *([f"shown: {shown}"] if shown else []),
+        ]
+
+    def _behavior(self) -> list[str]:
+        rows = [
+            (
+                series["name"],
+                series["unit"],
+                f"{series['rate']:.4g}" if series["rate"] else "",
+                _span(series),
+                f"{series['coverage']:.0%} of frames" if series["coverage"] is not None else "",
+            )
+            for series in self.behavior
+        ]
+        if not rows:
+            return ["", "behavior: none; the encoder goes without"]
+        return text_table([("behavior", "unit", "Hz", "seconds", "known"), *rows])
+
+    def _use(self) -> list[str]:
+        lines = [f"responses cover {self.overlap['covered']:.0%} of the stimulus' time"]
+        if self.split:
+            rows = [
+                (name, str(part["clips"]), str(part["trials"]), f"{part['unique_minutes']:.1f}")
+                for name, part in self.split.items()
+            ]
+            lines += [*text_table([("used for", "clips", "trials", "unique min"), *rows]), self.reason]
+        if not self.usable:
+            lines.append(f"It cannot be used as it is. {self.reason if not self.split else self._lacking()}")
+        if self.warnings:
+            lines += ["", f"{len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}:"]
+            lines += [f"- {warning}" for warning in self.warnings]
+        return lines
+
+    def _lacking(self) -> str:
+        lacking = [name for name in _SPLITS if name not in self.split]
+        return f"There would be no clips for {' and '.join(lacking)}."
+
+
+def inspect(source: Any, settings: AlignmentSettings | None = None) -> Inspection:
+    """Find out what a recording holds and what would be used of it, from its clocks and tables.
+
+    Neither responses nor movies are read, so that it is quick on the largest file; near-duplicates among the clips,
+    which `nwbrecon.align` keeps in one split, are therefore not known here.
+
+    Parameters
+    ----------
+    source
+        As `nwbrecon.open_session` takes it.
+    settings
+        How it would be aligned; the defaults where not given.
+
+    Raises
+    ------
+    SourceError
+        If there is nothing to open, or it is not NWB.
+    SessionError
+        If the file holds no responses or no stimulus.
+    """
+    settings = settings or AlignmentSettings()
+    with open_session(source, signal=settings.responses.signal) as session:
+        shown = session.stimulus.presentations
+        inspection = Inspection(
+            identity=session.identity,
+            subject=session.subject,
+            planes=_planes(session, settings),
+            stimuli=_stimuli(session),
+            repeats=_repeats(shown),
+            behavior=[],
+            overlap=_overlap(session),
+            warnings=list(session.warnings),
+        )
+        frames = np.empty(0)
+        try:
+            plan = plan_trials(session, settings)
+            inspection.warnings += plan.warnings
+            frames = frame_starts(plan.trials, settings.frame_rate)
+            inspection.split, inspection.reason = _split(plan.trials, settings, inspection.warnings)
+        except AlignmentError as error:
+            inspection.reason = str(error)
+        inspection.behavior = _behavior(session, frames, settings)
+    return inspection
+
+
+def _planes(session: Session, settings: AlignmentSettings) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": group.name,
+            "rois": group.n_rois,
+            "rate": group.sampling_rate,
+            "start": float(group.timestamps[0]),
+            "stop": float(group.timestamps[-1]),
+            "signal": group.kind.value,
+            "used_as": _used_as(group.kind, deconvolve=settings.responses.deconvolve),
+            "path": group.signal.path,
+            "alternatives": {path: signal.kind.value for path, signal in group.alternatives.items()},
+            "neuropil": group.neuropil.path if group.neuropil is not None else None,
+            "indicator": group.indicator,
+            "delay": settings.responses.plane_delays.get(group.name, group.delay),
+        }
+        for group in session.responses.values()
+    ]
+
+
+def _used_as(kind: SignalKind, *, deconvolve: bool) -> str:
+    if kind in (SignalKind.EVENTS, SignalKind.SPIKES):
+        return "as it is"
+    return "deconvolved" if deconvolve else "dF/F"
+
+
+def _stimuli(session: Session) -> list[dict[str, Any]]:
+    entries = []
+    for key, rows in session.stimulus.presentations.groupby("store", sort=False):
+        store = session.stimulus.stores[str(key)]
+        first = session.stimulus.clocks(int(rows.index[0])).onsets
+        entries.append(
+            {
+                "name": store.name,
+                "kinds": sorted(set(rows["kind"])),
+                "clips": int(rows["clip"].nunique()),
+                "showings": len(rows),
+                **_minutes(rows),
+                "height": store.height,
+                "width": store.width,
+                "rate": 1 / median_interval(first) if len(first) > 1 else None,
+                "start": float(rows["onset"].min()),
+                "stop": float(rows["offset"].max()),
+            }
+        )
+    return entries
+
+
+def _minutes(rows: pd.DataFrame) -> dict[str, float]:
+    seconds = rows["offset"] - rows["onset"]
+    return {
+        "minutes": float(seconds.sum() / 60),
+        "unique_minutes": float(seconds.groupby(rows["clip"]).max().sum() / 60),
+    }
+
+
+def _repeats(shown: pd.DataFrame) -> list[dict[str, Any]]:
+    times = shown.groupby("clip")["clip"].transform("size")
+    return [
+        {"times": int(count), "clips": int(rows["clip"].nunique()), "unique_minutes": _minutes(rows)["unique_minutes"]}
+        for count, rows in shown.groupby(times)
+    ]
+
+
+def _overlap(session: Session) -> dict[str, Any]:
+    shown = session.stimulus.presentations
+    onsets, offsets = shown["onset"].to_numpy(), shown["offset"].to_numpy()
+    # tenths of a second: fine enough for a share, coarse enough for hours of stimulus
+    starts = np.concatenate(
+        [np.arange(on, max(off - 0.05, on + 1e-3), 0.1) for on, off in zip(onsets, offsets, strict=True)]
+    )
+    covered = np.zeros(len(starts), dtype=bool)
+    clocks = [group.timestamps + group.delay for group in session.responses.values()]
+    for clock in clocks:
+        longest = LONGEST_INTERVAL * median_interval(clock)
+        covered |= coverage(clock, np.ones(len(clock), dtype=bool), starts, starts + 0.1, longest=longest)
+    return {
+        "stimulus": [float(onsets.min()), float(offsets.max())],
+        "responses": [float(min(clock[0] for clock in clocks)), float(max(clock[-1] for clock in clocks))],
+        "covered": float(covered.mean()),
+    }
+
+
+def _split(
+    trials: pd.DataFrame, settings: AlignmentSettings, warnings: list[str]
+) -> tuple[dict[str, dict[str, Any]], str]:
+    split = choose_split(trials, settings.frame_rate, [], settings)
+    warnings += split.warnings
+    trials = trials.assign(split=trials["clip"].map(split.of_clip))
+    guarded = guard(trials, settings.frame_rate, settings.guard_seconds)
+    trials["left"] = trials["n_frames"] - np.add.reduceat(guarded, trials["first_frame"], dtype=int)
+    trials = trials[trials["left"] > 0]
+    table = {}
+    for name in _SPLITS:
+        rows = trials[trials["split"] == name]
+        if len(rows):
+            frames = rows.groupby("clip")["left"].max().sum()
+            table[name] = {
+                "clips": int(rows["clip"].nunique()),
+                "trials": len(rows),
+                "unique_minutes": float(frames / settings.frame_rate / 60),
+            }
+    return table, split.reason
+
+
+def _behavior(session: Session, frames: np.ndarray, settings: AlignmentSettings) -> list[dict[str, Any]]:
+    def known(name: str) -> float | None:
+        if not len(frames):
+            return None
+        series = session.behavior[name]
+        values = sample_behavior(series, frames, frames + 1 / settings.frame_rate, settings.behavior_gap_seconds)
+        return float(np.isfinite(values).mean())
+
+    return [
+        {
+            "name": name,
+            "unit": series.unit,
+            "rate": 1 / median_interval(series.timestamps) if len(series.timestamps) > 1 else None,
+            "start": float(series.timestamps[0]),
+            "stop": float(series.timestamps[-1]),
+            "origin": series.origin,
+            "coverage": known(name),
+        }
+        for name, series in session.behavior.items()
+    ]
+
+
+def _span(entry: Mapping[str, Any]) -> str:
+    return f"{entry['start']:.1f} - {entry['stop']:.1f}"
+
+
+def _shortened(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    if len(rows) <= _MOST_ROWS:
+        return list(rows)
+    half = _MOST_ROWS // 2
+    left_out = (f"... {len(rows) - 2 * half + 1} more ...", *[""] * (len(rows[0]) - 1))
+    return [*rows[:half], left_out, *rows[len(rows) - half + 1 :]]

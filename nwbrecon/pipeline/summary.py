@@ -1,0 +1,57 @@
+"""Scores in a few lines for a person, and whole for a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from nwbrecon.evaluation import Scores
+from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
+from nwbrecon.session.describe import text_table
+
+__all__ = ["best_lag", "scores_table", "scores_to_dict"]
+
+_METRICS = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
+
+
+def scores_table(scores: Scores, main: str) -> list[str]:
+    """Lines of a table: every method beside the main one, with intervals, then chance and the lag of the best match."""
+    found = methods(scores, main)
+    rows = [
+        (metric_label(metric), *(_with_interval(scores, metric, method) for method in found))
+        for metric in _METRICS
+        if metric in scores.trials
+    ]
+    lines = text_table([("mean over clips", *map(method_label, found)), *rows])
+    notes = [f"95 % intervals over {scores.trials['clip'].nunique()} clips, {scores.mask_fraction:.0%} of the frame"]
+    if "chance" in scores.trials:
+        notes.append(f"chance {by_clip(scores, 'chance', main)['mean'].mean():.2f} (other clips' movies)")
+    lag = best_lag(scores, main)
+    if lag is not None:
+        notes.append(f"best match at a lag of {lag} frame{'s' * (abs(lag) != 1)}")
+    return [*lines, "; ".join(notes)]
+
+
+def scores_to_dict(scores: Scores) -> dict[str, Any]:
+    """Summary, single trials and lag, as JSON holds them."""
+    return {
+        "scores": scores.summary.to_dict("records"),
+        "trials": scores.trials.to_dict("records"),
+        "mask_fraction": scores.mask_fraction,
+        "lag": {method: best_lag(scores, method) for method in methods(scores)},
+    }
+
+
+def best_lag(scores: Scores, method: str) -> int | None:
+    """Lag (frames) at which a method's reconstructions match the true movies best; positive: they trail."""
+    if not len(scores.lags):
+        return None
+    curve = scores.lags[(scores.lags["method"] == method) & scores.lags["pixel_correlation"].notna()]
+    return int(curve.loc[curve["pixel_correlation"].idxmax(), "lag"]) if len(curve) else None
+
+
+def _with_interval(scores: Scores, metric: str, method: str) -> str:
+    row = scores.summary.query("metric == @metric and method == @method and presentations == 'all'").iloc[0]
+    interval = f" ({row['low']:.2f} to {row['high']:.2f})" if pd.notna(row["low"]) else ""
+    return f"{row['mean']:.2f}{interval}"

@@ -1,0 +1,148 @@
+"""Each command does what its verb does, for people and for programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nwbrecon.pipeline.demo import DEMO, demo
+from nwbrecon.results import read_results
+from nwbrecon.simulation.truth import read_truth
+
+from .test_app import call
+
+
+def test_simulate_writes_recording_and_truth(tmp_path):
+    small = ["--rois", 4, "--planes", 1, "--minutes", 0.1, "--layout", "plain", "--seed", 2]
+    small += ["--set", "clip_seconds=3", "--set", "test_clips=1", "--set", "test_repeats=2"]
+    result = call("simulate", tmp_path / "mouse.nwb", *small, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "recording": str(tmp_path / "mouse.nwb"),
+        "truth": str(tmp_path / "mouse.truth.npz"),
+    }
+    assert len(read_truth(tmp_path / "mouse.nwb")["planes/1/cells"]) == 4
+    again = call("simulate", tmp_path / "mouse.nwb", *small)
+    assert again.exit_code == 1
+    assert "exist already" in again.stderr
+
+
+def test_inspect_for_people_and_for_programs(mouse):
+    for_people = call("inspect", mouse)
+    assert for_people.exit_code == 0
+    assert "2 planes" in for_people.stdout
+    for_programs = json.loads(call("inspect", mouse, "--json").stdout)
+    assert for_programs["usable"] is True
+    assert sum(plane["rois"] for plane in for_programs["planes"]) == 100
+
+
+def test_settings_come_from_a_file_and_options_win(mouse, tmp_path):
+    config = tmp_path / "settings.yaml"
+    config.write_text("alignment: {test_share: 0.0, responses: {deconvolve: false}}")
+    split = json.loads(call("inspect", mouse, "--config", config, "--json").stdout)
+    assert "test" not in split["split"]
+    assert {plane["used_as"] for plane in split["planes"]} == {"dF/F"}
+    split = json.loads(call("inspect", mouse, "--config", config, "--set", "alignment.test_share=0.2", "--json").stdout)
+    assert split["split"]["test"]["clips"] == 2
+
+
+SMALL = """\
+alignment: {frame_rate: 15, frame_size: [18, 32]}
+encoder: {channels: 16, kernel_size: 7}
+training: {epochs: 6}
+inversion: {iterations: 8, candidate_weights: [1.0, 2.0], selection_trials: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ran(mouse, config, tmp_path_factory):
+    """What `run` printed for programs, and where."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    result = call("run", mouse, "--out", out, "--config", config, "--include-stimulus", "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.slow
+class TestTheWholeWay:
+    def test_run_for_programs(self, ran):
+        assert ran["method"] == "map"
+        for name in ("results", "report", "video", "encoder"):
+            assert Path(ran[name]).exists()
+        assert {row["method"] for row in ran["scores"]} == {"map", "ridge"}
+        assert set(ran["split"]) >= {"train", "validation", "test"}
+
+    def test_run_for_people(self, ran, mouse, config):
+        result = call("run", mouse, "--out", ran["folder"], "--config", config, "--include-stimulus")
+        assert result.exit_code == 0, result.output
+        for words in ("pixel correlation", "dynamic correlation", "ridge decoder", "chance", "lag", ran["results"]):
+            assert words in result.stdout
+        assert "nothing to do" in result.stderr
+
+    def test_run_with_other_settings_is_refused(self, ran, mouse, config):
+        result = call("run", mouse, "--out", ran["folder"], "--config", config)
+        assert result.exit_code == 1
+        assert "results.include_stimulus is true there and false here" in result.stderr
+
+    def test_settings_that_were_written_can_be_used_again(self, ran, mouse):
+        result = call("run", mouse, "--out", ran["folder"], "--config", f"{ran['folder']}/settings.yaml", "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["scores"] == ran["scores"]
+
+    def test_train_then_reconstruct(self, ran, mouse, config, tmp_path):
+        result = call("train", mouse, "--out", tmp_path / "encoder", "--config", config, "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["gate"]["sees"] is True
+        again = call("train", mouse, "--out", tmp_path / "encoder", "--config", config)
+        assert again.exit_code == 1
+        assert "exists already" in again.stderr
+        out = tmp_path / "results.nwb"
+        arguments = ["reconstruct", mouse, "--encoder", tmp_path / "encoder", "--out", out, "--config", config]
+        result = call(*arguments, "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["scores"] == ran["scores"]
+
+    def test_evaluate(self, ran, mouse):
+        alone = call("evaluate", ran["results"])
+        assert alone.exit_code == 0, alone.output
+        assert "ridge decoder" in alone.stdout
+        beside = json.loads(call("evaluate", ran["results"], "--source", mouse, "--json").stdout)
+        assert beside["scores"] == ran["scores"]
+
+    def test_report_and_export(self, ran, tmp_path):
+        assert call("report", ran["results"], "--out", tmp_path / "report").exit_code == 0
+        assert (tmp_path / "report" / "report.html").exists()
+        result = call("export", ran["results"], "--video", tmp_path / "a.mkv", "--arrays", tmp_path / "a.npz", "--json")
+        assert json.loads(result.stdout) == {"video": str(tmp_path / "a.mkv"), "arrays": str(tmp_path / "a.npz")}
+        assert call("export", ran["results"], "--video", tmp_path / "a.doc").exit_code == 1
+
+    @pytest.mark.parametrize("command", ["run", "train"])
+    def test_a_dry_run_writes_nothing(self, command, mouse, config, tmp_path):
+        result = call(command, mouse, "--out", tmp_path / "out", "--config", config, "--dry-run", "--json")
+        assert result.exit_code == 0, result.output
+        estimate = json.loads(result.stdout)
+        assert all(seconds > 0 for seconds in estimate["seconds"].values())
+        assert ("reconstruction" in estimate["seconds"]) == (command == "run")
+        assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_demo_simulates_and_runs(config, tmp_path, monkeypatch):
+    small = DEMO.model_copy(update={"rois": 100, "planes": 2, "minutes": 3.0, "clip_seconds": 5.0, "test_clips": 2})
+    monkeypatch.setattr(demo, "__defaults__", (None, small))
+    out = tmp_path / "demo"
+    result = call("demo", "--out", out, "--config", config, "--json")
+    assert result.exit_code == 0, result.output
+    made = json.loads(result.stdout)
+    assert Path(made["report"]).parent == out
+    assert read_results(made["results"]).true_movies is not None
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert call("demo", "--out", out, "--config", config).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before

@@ -1,0 +1,47 @@
+import time
+
+import pytest
+
+from nwbrecon.config import AlignmentSettings
+from nwbrecon.errors import SourceError
+from nwbrecon.pipeline.estimate import estimate
+
+
+def test_it_is_of_the_right_size(mouse, tiny, ran):
+    before = time.perf_counter()
+    made = estimate(mouse, tiny)
+    spent = time.perf_counter() - before
+    assert set(made.seconds) == {"alignment", "training", "reconstruction", "writing"}
+    assert made.train_minutes == pytest.approx(32 * 5 / 60, abs=0.01)
+    assert made.test_minutes == pytest.approx(10 * 3 / 60, abs=0.01)
+    taken = ran.seconds["encoder"] + ran.seconds["results"]
+    assert taken / 5 < made.seconds["training"] + made.seconds["reconstruction"] < 5 * taken
+    assert 0.1 < made.memory_gigabytes < 8
+    assert made.disk_gigabytes == 0
+    assert spent < 30
+    assert "all of it" in str(made)
+
+
+def test_more_work_takes_longer(mouse, tiny):
+    longer = tiny.model_copy(
+        update={
+            "training": tiny.training.model_copy(update={"epochs": 60}),
+            "inversion": tiny.inversion.model_copy(update={"iterations": 200}),
+        }
+    )
+    short, long = estimate(mouse, tiny), estimate(mouse, longer)
+    assert long.seconds["training"] > 2 * short.seconds["training"]
+    assert long.seconds["reconstruction"] > 3 * short.seconds["reconstruction"]
+
+
+def test_what_does_not_fit_goes_into_files(mouse, tiny):
+    small = tiny.model_copy(update={"alignment": AlignmentSettings(memory_gigabytes=0.001)})
+    made = estimate(mouse, small, steps=("alignment",))
+    assert set(made.seconds) == {"alignment"}
+    # two bytes a pixel, four a response
+    assert made.disk_gigabytes * 1e9 == pytest.approx(2 * (36 * 150 + 10 * 90) * 36 * 64, rel=0.25)
+
+
+def test_a_wrong_path(tmp_path):
+    with pytest.raises(SourceError):
+        estimate(tmp_path / "no.nwb")
