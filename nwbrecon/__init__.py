@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from nwbrecon.encoding import EncoderEnsemble, train
     from nwbrecon.evaluation import Scores, evaluate
     from nwbrecon.inversion import Reconstruction, Reconstructions, reconstruct
-    from nwbrecon.results import Results, read_results, write_results
+    from nwbrecon.pipeline.run import RunResult, run
+    from nwbrecon.results import Results, read_results, results_name, write_results
     from nwbrecon.session import Session, open_session
+    from nwbrecon.simulation import simulate
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
@@ -24,6 +26,7 @@ _HOMES = {
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
     "Results": "nwbrecon.results",
+    "RunResult": "nwbrecon.pipeline.run",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
     "align": "nwbrecon.alignment",
@@ -31,6 +34,9 @@ _HOMES = {
     "open_session": "nwbrecon.session",
     "read_results": "nwbrecon.results",
     "reconstruct": "nwbrecon.inversion",
+    "results_name": "nwbrecon.results",
+    "run": "nwbrecon.pipeline.run",
+    "simulate": "nwbrecon.simulation",
     "train": "nwbrecon.encoding",
     "write_results": "nwbrecon.results",
 }
@@ -41,6 +47,7 @@ __all__ = [
     "Reconstruction",
     "Reconstructions",
     "Results",
+    "RunResult",
     "Scores",
     "Session",
     "__version__",
@@ -49,6 +56,9 @@ __all__ = [
     "open_session",
     "read_results",
     "reconstruct",
+    "results_name",
+    "run",
+    "simulate",
     "train",
     "write_results",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nwbrecon.errors import SettingsError
 
@@ -28,6 +28,12 @@ __all__ = [
 
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("an odd number is needed, so that a filter has a center")
+    return value
 
 
 class Settings(BaseModel):
@@ -126,7 +132,7 @@ class EncoderSettings(Settings):
     """Number of temporal kernels that the spatial filters combine."""
     memory_seconds: Positive = 0.5
     """How far back a response can look (s)."""
-    kernel_size: Annotated[int, Field(ge=3)] = 9
+    kernel_size: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 9
     """Rows and columns of the spatial filters (pixels, odd)."""
     stride: Annotated[int, Field(ge=1)] = 2
     """Pixels between neighboring features."""
@@ -190,7 +196,7 @@ class TrainingSettings(Settings):
     epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over the training clips, at most."""
     patience: Annotated[int, Field(ge=0)] = 4
-    """Epochs without a better validation correlation after which training stops."""
+    """Epochs in a row without a better validation correlation that are put up with."""
     window_seconds: Positive = 3.5
     """Length of the stretches of video that are learned from (s)."""
     batch_windows: Annotated[int, Field(ge=1)] = 4
@@ -391,4 +397,5 @@ def _sentence(fault: Any) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"There is no setting {name}."
-    return f"{name} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{name} is {fault['input']!r}: {message[0].lower()}{message[1:]}."

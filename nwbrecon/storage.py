@@ -146,7 +146,8 @@ def write_arrays(target: str | Path, arrays: Mapping[str, Any], metadata: Mappin
     from safetensors.numpy import save_file
 
     plain = {
-        name: np.ascontiguousarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+        # not ascontiguousarray, which would give a single number an axis
+        name: np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value, order="C")
         for name, value in arrays.items()
     }
     with atomic_path(target) as path:

@@ -2,7 +2,10 @@ import socket
 
 import pytest
 from dandi_server import DandiServer
+from small import ENCODER, make_mouse, smooth_noise
 
+from nwbrecon.config import TrainingSettings
+from nwbrecon.progress import progress_shown
 from nwbrecon.simulation import simulate
 
 
@@ -82,3 +85,18 @@ def mouse(tmp_path_factory):
         test_clip_seconds=3.0,
         test_repeats=5,
     )
+
+
+@pytest.fixture(scope="session")
+def small_mouse():
+    """A simulated mouse with known cells, aligned: not to be changed."""
+    return make_mouse(noise=0.3, make_movie=smooth_noise)
+
+
+@pytest.fixture(scope="session")
+def small_encoder(small_mouse):
+    """An encoder of the small mouse that sees: not to be changed."""
+    from nwbrecon.encoding import train
+
+    with progress_shown(False):
+        return train(small_mouse.aligned, ENCODER, TrainingSettings(epochs=3))

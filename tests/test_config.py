@@ -17,6 +17,7 @@ def test_overrides_go_on_top_of_the_file(tmp_path):
     [
         ("alignment: {frame_rat: 20}", "no setting alignment.frame_rat"),
         ("alignment: {frame_rate: 0}", "alignment.frame_rate is 0"),
+        ("encoder: {kernel_size: 8}", "encoder.kernel_size is 8: an odd number"),
         ("- 1", "does not hold names"),
         ("a: [", "cannot be read"),
     ],

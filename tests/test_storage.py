@@ -58,11 +58,19 @@ def test_an_error_of_the_source_is_not_blamed_on_the_target(tmp_path: Path):
 
 
 def test_arrays_round_trip(tmp_path: Path):
-    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": torch.arange(3)}
+    arrays = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "b": torch.arange(3),
+        "single": torch.tensor(2.5),
+        "none": np.zeros((0, 4)),
+    }
     write_arrays(tmp_path / "a.safetensors", arrays, {"made": "here"})
     back = read_arrays(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(back["a"], arrays["a"])
     np.testing.assert_array_equal(back["b"], [0, 1, 2])
+    assert back["single"].shape == ()
+    assert back["single"] == 2.5
+    assert back["none"].shape == (0, 4)
 
 
 def test_damaged_files_are_named(tmp_path: Path):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from nwbrecon.errors import AlignmentError
 from nwbrecon.session.model import BehaviorSeries, SignalKind
+from nwbrecon.storage import digest
 
 __all__ = ["AlignedGroup", "AlignedSession", "AlignedTrial"]
 
@@ -181,6 +182,12 @@ class AlignedSession:
         if repeats is not None:
             chosen &= self.trials["repeat"].isin(list(repeats))
         return [int(label) for label in self.trials.index[chosen]]
+
+    def digest(self) -> str:
+        """SHA-256 of what was aligned and how: recording, settings, trials, ROIs."""
+        return digest(
+            [self.identity, dict(self.settings), self.trials.to_json(), self.rois[["group", "roi_id"]].to_json()]
+        )
 
     def describe_split(self) -> str:
         """Which clips serve for what, how much of each there is, and why, in a few lines."""

@@ -63,9 +63,9 @@ def dispersion(
         variance = np.where(known, likelihood.variance(torch.from_numpy(np.nan_to_num(expected))).numpy(), 0.0)
         size = max(1, round(block_seconds / group.interval))
         starts = np.arange(0, len(residual), size)
-        ratios.append(
-            (np.add.reduceat(residual, starts) ** 2).sum(axis=0) / np.add.reduceat(variance, starts).sum(axis=0)
-        )
+        with np.errstate(invalid="ignore"):
+            # NaN for an ROI that was never measured: it is taken for a typical one
+            ratios.append((np.add.reduceat(residual, starts) ** 2).sum(axis=0) / variance.sum(axis=0))
     logarithm = np.log(np.concatenate(ratios).clip(1e-3))
     typical = np.nanmedian(logarithm)
     return np.exp(0.8 * np.where(np.isfinite(logarithm), logarithm, typical) + 0.2 * typical)

@@ -87,12 +87,14 @@ class VideoEncoder(nn.Module):
         map_size = (-(-frame_size[0] // settings.stride), -(-frame_size[1] // settings.stride))
         self.readout = PointReadout(n_rois, settings.channels, map_size)
         gaze = tuple(self.behavior_names.index(name) for name in GAZE_NAMES if name in self.behavior_names)
-        self.shifter = GazeShifter(gaze) if settings.gaze_shift and gaze else None
+        self.shifter: GazeShifter | None = None
+        self.gain: BehaviorGain | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.gain = (
-                BehaviorGain(len(self.behavior_names), n_rois) if settings.gain and self.behavior_names else None
-            )
+            if settings.gaze_shift and gaze:
+                self.shifter = GazeShifter(gaze)
+            if settings.gain and self.behavior_names:
+                self.gain = BehaviorGain(len(self.behavior_names), n_rois)
         self.register_buffer("video_mean", torch.tensor(127.5))
         self.register_buffer("video_std", torch.tensor(64.0))
         self.register_buffer("behavior_mean", torch.zeros(len(self.behavior_names)))
@@ -101,7 +103,9 @@ class VideoEncoder(nn.Module):
     @property
     def warm_up(self) -> int:
         """Frames at the start of a video for which the prediction lacks its past."""
-        return self.core.memory - 1
+        # the rate of a step that lacks some of its past holds until the next step
+        stride = self.settings.temporal_stride
+        return -(-(self.core.memory - 1) // stride) * stride
 
     @property
     def n_rois(self) -> int:

@@ -26,6 +26,7 @@ from nwbrecon.storage import atomic_directory, digest, read_arrays, read_json, w
 __all__ = ["EncoderEnsemble", "train"]
 
 _FORMAT = 1
+_SPLITS = ("train", "validation", "test")
 
 
 class EncoderEnsemble(nn.Module):
@@ -206,13 +207,17 @@ class EncoderEnsemble(nn.Module):
                 behavior_names=tuple(kept["behavior_names"]),
             )
             prefix = f"member.{index}."
-            member.load_state_dict(
-                {
-                    name.removeprefix(prefix): torch.from_numpy(value)
-                    for name, value in arrays.items()
-                    if name.startswith(prefix)
-                }
-            )
+            weights = {
+                name.removeprefix(prefix): torch.from_numpy(value)
+                for name, value in arrays.items()
+                if name.startswith(prefix)
+            }
+            try:
+                member.load_state_dict(weights)
+            except RuntimeError as error:
+                raise EncoderError(
+                    f"The weights in {folder} do not fit its encoder.json.", action="Train the encoder anew."
+                ) from error
             members.append(member)
         return cls(
             members,
@@ -227,8 +232,8 @@ class EncoderEnsemble(nn.Module):
         )
 
     def digest(self) -> str:
-        """SHA-256 of the weights."""
-        hashes = []
+        """SHA-256 of the weights and the calibration."""
+        hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
         for member in self._encoders:
             for name, value in sorted(member.state_dict().items()):
                 hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
@@ -302,13 +307,10 @@ def train(
             "training": training.model_dump(mode="json"),
             "session": aligned.identity,
             "alignment": dict(aligned.settings),
-            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in SPLITS},
+            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
         },
     )
     ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
-
-
-SPLITS = ("train", "validation", "test")

@@ -17,6 +17,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.observation import Window, observe, window_video
 from nwbrecon.encoding.readout import pair_energy
+from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
 
 __all__ = ["initialize"]
@@ -44,17 +45,24 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     -------
     numpy.ndarray
         ``(roi,)`` correlation of the linear prediction with activity that was held out of the fit.
+
+    Raises
+    ------
+    EncoderError
+        If a response group measured nothing in these trials.
     """
     _standardize(encoder, aligned, trials)
     budget = _MOST_MINUTES * 60 * aligned.frame_rate
     lengths = aligned.trials.loc[trials, "n_frames"].to_numpy()
-    trials = [trial for trial, end in zip(trials, np.cumsum(lengths), strict=True) if end - lengths[0] < budget]
+    starts = np.cumsum(lengths) - lengths
+    trials = [trial for trial, start in zip(trials, starts, strict=True) if start < budget]
     windows = [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"])) for trial in trials]
 
     encoder.eval()
     video, _ = window_video(aligned, windows[:1])
     encoder.core.rescale((video - encoder.video_mean) / encoder.video_std)
 
+    every = min(4, len(windows))
     fits = [_LinearFit() for _ in aligned.groups]
     for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
         features, suppression = (maps[0] for maps in encoder.features(*window_video(aligned, [window])))
@@ -62,19 +70,25 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
         local = features.permute(2, 3, 0, 1).flatten(0, 1)
         local = torch.cat([local, pair_energy(local)], dim=2) * suppression.permute(1, 2, 0).flatten(0, 1)[:, :, None]
         for fit, seen in zip(fits, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
-            # every fourth clip is held out of the fit
+            # every fourth clip is held out of the fit, or the last of fewer
             fit.add(
                 local,
                 _by_step(seen.weights[0], encoder.core.temporal_stride),
                 seen.measured[0],
                 seen.known[0],
-                held_out=index % 4 == 3,
+                held_out=index > 0 and index % every == every - 1,
             )
 
     readout, scores = encoder.readout, []
     map_size = readout.map_size
     channels = readout.linear.shape[1]
     for fit, seen, group in zip(fits, observe(aligned, windows[:1]), aligned.groups, strict=True):
+        if False not in fit.sums:
+            raise EncoderError(
+                f"{group.name} measured nothing in the training trials.",
+                "At least one sample of one ROI was expected.",
+                "Leave the plane out, or correct its clock.",
+            )
         score, weights = fit.solve()
         smooth = ndimage.gaussian_filter(score.reshape(*map_size, -1).numpy(), (0.7, 0.7, 0)).reshape(score.shape)
         best = torch.from_numpy(smooth.argmax(axis=0))
@@ -107,7 +121,7 @@ def _standardize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[in
 def _by_step(weights: Tensor, stride: int) -> Tensor:
     """Weights of frames ``(sample, time)`` to weights of the steps of the core, which hold for ``stride`` frames."""
     padded = functional.pad(weights, (0, -weights.shape[1] % stride))
-    return padded.view(len(weights), -1, stride).sum(dim=2)
+    return padded.view(len(weights), padded.shape[1] // stride, stride).sum(dim=2)
 
 
 class _LinearFit:
@@ -117,10 +131,13 @@ class _LinearFit:
         self.sums: dict[bool, list[Tensor]] = {}
 
     def add(self, local: Tensor, weights: Tensor, measured: Tensor, known: Tensor, *, held_out: bool) -> None:
-        whole = known.all(dim=1)
-        if not whole.any():
+        some = known.any(dim=1)
+        if not some.any():
             return
-        weights, measured = weights[whole], measured[whole]
+        weights, measured, known = weights[some], measured[some], known[some]
+        # a missing value takes the place of the ROI's mean over the clip
+        mean = measured.sum(dim=0) / known.sum(dim=0).clamp_min(1)
+        measured = torch.where(known > 0, measured, mean)
         # mean of the features over the interval of each sample: (position, sample, feature)
         x = (weights / weights.sum(dim=1, keepdim=True)) @ local
         ones = torch.ones(*x.shape[:2], 1)

@@ -84,13 +84,15 @@ def pair_energy(features: Tensor) -> Tensor:
 def _corners(position: Tensor, map_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Grid points around each position and their weights in bilinear interpolation, ``(roi, 4)`` both."""
     rows, columns = map_size
-    row = (position[:, 0] + (rows - 1) / 2).clamp(0, rows - 1.001)
-    column = (position[:, 1] + (columns - 1) / 2).clamp(0, columns - 1.001)
+    row = (position[:, 0] + (rows - 1) / 2).clamp(0, max(0, rows - 1.001))
+    column = (position[:, 1] + (columns - 1) / 2).clamp(0, max(0, columns - 1.001))
     top, left = row.detach().floor(), column.detach().floor()
     down, right = row - top, column - left
     corner = (top * columns + left).long()
+    # a map of a single row or column has no place beside
+    below, beside = columns * (rows > 1), int(columns > 1)
     return (
-        torch.stack([corner, corner + 1, corner + columns, corner + columns + 1], dim=1),
+        torch.stack([corner, corner + beside, corner + below, corner + below + beside], dim=1),
         torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], dim=1),
     )
 

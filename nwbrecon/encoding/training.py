@@ -24,7 +24,7 @@ from nwbrecon.encoding.observation import Observation, Window, observe, window_v
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
-from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
+from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
 
 __all__ = ["Trainer"]
 
@@ -43,8 +43,8 @@ class Trainer:
     seed
         Seed of initial weights, data order and jitter.
     state
-        Folder in which the state after each epoch is kept; an interrupted training found there goes on. ``None`` keeps
-        nothing.
+        Folder in which the state after each epoch is kept; a training that was interrupted goes on from there, if it
+        was one of the same session, settings and seed. ``None`` keeps nothing.
 
     Raises
     ------
@@ -84,20 +84,29 @@ class Trainer:
             int(aligned.trials.loc[self.train_trials, "n_frames"].max()),
         )
         lengths = aligned.trials.loc[self.train_trials, "n_frames"].to_numpy()
-        usable = lengths >= min(self.window, 2 * self.encoder.warm_up)
-        if not usable.any():
+        shortest = 2 * self.encoder.warm_up
+        if lengths.max() < shortest:
             raise EncoderError(
                 f"The longest training trial has {lengths.max()} frames.",
-                f"At least {2 * self.encoder.warm_up} are needed for a memory of {self.encoder.warm_up + 1} frames.",
+                f"At least {shortest} are needed for a memory of {self.encoder.warm_up + 1} frames.",
                 "Shorten memory_seconds or use longer clips.",
             )
+        # trials are learned from in proportion to their length, but for those that end before much can be predicted
+        self.lengths, chance = lengths, np.where(lengths < shortest, 0, lengths)
+        self.chance = chance / chance.sum()
         self.n_steps = max(1, round(lengths.sum() / (self.window - self.encoder.warm_up) / settings.batch_windows))
         self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf
         self.history: list[dict[str, float]] = []
         self.roi_scores = np.zeros(aligned.n_rois)
 
     def run(self) -> VideoEncoder:
-        """Train until validation no longer improves; returns the best encoder, in evaluation mode, frozen."""
+        """Train until validation no longer improves; returns the best encoder, in evaluation mode, frozen.
+
+        Raises
+        ------
+        EncoderError
+            If the training diverges.
+        """
         torch.manual_seed(self.seed)
         order = np.random.default_rng(self.seed)
         encoder, settings = self.encoder, self.settings
@@ -157,23 +166,24 @@ class Trainer:
             self.optimizer.zero_grad()
             penalty = settings.readout_penalty * encoder.readout_size() + settings.gain_penalty * encoder.gain_size()
             torch.autograd.backward(loss + penalty)
-            torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
+            norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
+            if not torch.isfinite(norm):
+                raise EncoderError(
+                    f"The training diverged in epoch {self.epoch + 1}: the gradient is {float(norm)}.",
+                    action="Lower learning_rate, and check the responses for extreme values.",
+                )
             self.optimizer.step()
             self._average_weights()
             total += float(loss.detach())
         return total / self.n_steps
 
     def _batches(self, order: np.random.Generator) -> Iterator[list[Window]]:
-        lengths = self.aligned.trials.loc[self.train_trials, "n_frames"].to_numpy()
-        # one length a batch: a batch holds windows of the trials that are at least as long
-        chance = np.where(lengths >= self.window, lengths, 0)
-        short = chance.sum() == 0
-        window = int(lengths.min()) if short else self.window
-        chance = lengths / lengths.sum() if short else chance / chance.sum()
         for _ in range(self.n_steps):
-            picked = order.choice(len(lengths), self.settings.batch_windows, p=chance)
+            picked = order.choice(len(self.lengths), self.settings.batch_windows, p=self.chance)
+            # the windows of a batch are of one length
+            window = min(self.window, int(self.lengths[picked].min()))
             yield [
-                Window(self.train_trials[index], int(order.integers(0, lengths[index] - window + 1)), window)
+                Window(self.train_trials[index], int(order.integers(0, self.lengths[index] - window + 1)), window)
                 for index in picked
             ]
 
@@ -219,6 +229,7 @@ class Trainer:
         write_json(
             self.state / "training.json",
             {
+                "key": self._key(),
                 "arrays": name,
                 "epoch": self.epoch,
                 "best_epoch": self.best_epoch,
@@ -235,9 +246,14 @@ class Trainer:
         if self.state is None or not (self.state / "training.json").exists():
             return False
         self._kept: dict[str, Any] = read_json(self.state / "training.json")
+        if self._kept.get("key") != self._key():
+            return False
         self._arrays = read_arrays(self.state / self._kept["arrays"])
         self._load("encoder", self.encoder)
         return True
+
+    def _key(self) -> str:
+        return digest([self.aligned.digest(), self.encoder.settings, self.settings, self.seed])
 
     def _resume(self, order: np.random.Generator) -> None:
         kept, arrays = self._kept, self._arrays
@@ -269,7 +285,7 @@ class Trainer:
 
 def _schedule(done: float, epochs: int) -> float:
     """Linear warm-up over the first epoch, then half a cosine down to a twentieth."""
-    return min(1.0, done + 0.05) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done / epochs))))
+    return min(1.0, done + 0.05) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done / max(1, epochs)))))
 
 
 def _loss(rates: Tensor, observations: list[Observation], likelihoods: list[Likelihood]) -> Tensor:

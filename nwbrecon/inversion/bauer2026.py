@@ -18,6 +18,7 @@ from torch import Tensor
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import Bauer2026Settings
 from nwbrecon.encoding import Encoder, EncoderEnsemble
+from nwbrecon.encoding.device import device_of
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.channels import ChannelInput, window_targets
 from nwbrecon.inversion.reconstruction import Reconstruction
@@ -222,9 +223,9 @@ def reconstruct_bauer2026(
     """
     settings = settings or PRESETS["bauer2026"]
     encoders = _encoders(encoder)
-    responses = torch.from_numpy(window_targets(aligned, trial))
-    shown = aligned.trial(trial)
-    behavior = torch.from_numpy(np.asarray(shown.behavior, dtype=np.float32))
+    device = device_of(encoders[0])
+    responses = torch.from_numpy(window_targets(aligned, trial)).to(device)
+    behavior = torch.from_numpy(np.asarray(aligned.trial(trial).behavior, dtype=np.float32)).to(device)
     teams = [encoders] if settings.ensemble == "gradient" else [[member] for member in encoders]
     recorded = [*range(record_every, settings.iterations + 1, record_every)] if record_every else []
     if settings.iterations not in recorded:
@@ -247,7 +248,7 @@ def reconstruct_bauer2026(
                 loop.step()
                 history[iteration] += float(np.mean(loop.losses)), time.perf_counter() - started
                 if iteration + 1 in recorded:
-                    videos[recorded.index(iteration + 1)] += loop.crop(loop.video.numpy()) / len(teams)
+                    videos[recorded.index(iteration + 1)] += loop.crop(loop.video.cpu().numpy()) / len(teams)
                 bar.update()
     gray = None
     if transparency is not None:

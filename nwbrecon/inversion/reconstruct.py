@@ -221,20 +221,13 @@ class _Keeper:
         self.folder = None if folder is None else Path(folder)
         if self.folder is None:
             return
-        key = digest(
-            [
-                encoder.digest(),
-                settings.model_dump(mode="json"),
-                labels,
-                aligned.identity,
-                dict(aligned.settings),
-                digest(aligned.trials.to_json().encode()),
-            ]
-        )
+        key = digest([encoder.digest(), settings, labels, aligned.digest()])
         kept = self.folder / "key.json"
         if not kept.exists() or read_json(kept) != key:
-            for old in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.json")]:
-                old.unlink()
+            # only what is ours: the folder may hold other things
+            for pattern in ("setup.json", "setup.safetensors", "trial-*.json", "trial-*.safetensors"):
+                for old in self.folder.glob(pattern):
+                    old.unlink()
             write_json(kept, key)
 
     def setup(self) -> Setup | None:

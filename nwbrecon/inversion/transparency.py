@@ -16,6 +16,7 @@ from torch.nn import functional
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import TransparencySettings
 from nwbrecon.encoding import Encoder
+from nwbrecon.encoding.device import device_of
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.channels import ChannelInput, window_targets
 from nwbrecon.progress import progress
@@ -71,6 +72,7 @@ def train_transparency(
     one = ChannelInput(encoder, aligned.frame_size)
     random = np.random.default_rng(settings.seed)
     mask = torch.from_numpy(random.uniform(0, _INITIAL, (settings.window_frames, *one.canvas)).astype(np.float32))
+    mask = mask.to(device_of(encoder))
     for _ in progress(range(settings.iterations), label="transparency mask"):
         shown, behind = random.choice(usable, 2, replace=False)
         first = min(settings.first_frame, lengths[shown] - settings.window_frames)
@@ -85,7 +87,7 @@ def train_transparency(
         )
         mask -= settings.learning_rate * _smooth(gradient.mean(dim=0), settings.blur)
     # every frame of the mask has had the same steps: what still differs is where it started
-    return mask.mean(dim=0).numpy()
+    return mask.mean(dim=0).cpu().numpy()
 
 
 def _gradient(
@@ -99,12 +101,12 @@ def _gradient(
 ) -> Tensor:
     """Gradient of the loss with respect to the mask of each frame, scaled and clipped; ``(time, *canvas)``."""
     trial, span = shown
-    behavior = torch.from_numpy(np.asarray(aligned.trial(trial).behavior[span], dtype=np.float32))[None]
+    behavior = torch.from_numpy(np.asarray(aligned.trial(trial).behavior[span], dtype=np.float32))[None].to(mask.device)
     front, back = (
-        one.stack(torch.from_numpy(aligned.trial(label).video[part])[None, None], behavior)
+        one.stack(torch.from_numpy(aligned.trial(label).video[part])[None, None].to(mask.device), behavior)
         for label, part in (shown, behind)
     )
-    responses = torch.from_numpy(window_targets(aligned, trial)[span].T)
+    responses = torch.from_numpy(window_targets(aligned, trial)[span].T).to(mask.device)
     known = responses.isfinite()
     # a prediction that lacks its past is none
     known[:, : one.encoder.warm_up] = False
@@ -128,7 +130,7 @@ def _smooth(image: Tensor, deviation: float) -> Tensor:
     reach = round(_KERNEL_REACH * deviation)
     if not reach:
         return image
-    offset = torch.arange(-reach, reach + 1, dtype=image.dtype)
+    offset = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (offset / deviation) ** 2)
     kernel = torch.outer(kernel, kernel)
     padded = functional.pad(image[None, None], (reach,) * 4, mode="reflect")

@@ -37,12 +37,12 @@ class Behavior:
         steps -= ndimage.uniform_filter1d(steps, int(20 / 0.02), axis=0, mode="nearest")
         drift = np.stack([_slow(size, 2.0, rng), _slow(size, 2.0, rng)], axis=1)
         gaze = steps / (steps.std() + 1e-9) + 0.5 * drift
-        # rows and columns; eyes move more sideways
-        self.gaze = gaze_pixels * np.array([0.6, 1.2]) * gaze / gaze.std()
+        # rows and columns by which the picture moves down and to the right on the retina; eyes move more sideways
+        self.shift = gaze_pixels * np.array([0.6, 1.2]) * gaze / gaze.std()
         self._rng = rng
 
     def at(self, values: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Values of a trace (``speed``, ``arousal``, ``gaze``) at ``times``."""
+        """Values of a trace (``speed``, ``arousal``, ``shift``) at ``times``."""
         if values.ndim == 1:
             return np.interp(times, self.clock, values)
         return np.stack([np.interp(times, self.clock, column) for column in values.T], axis=1)
@@ -61,7 +61,8 @@ class Behavior:
         times = 0.013 + np.arange(0, self.clock[-1] - 0.1, 1 / EYE_CAMERA_RATE)
         times = times + rng.normal(0, 4e-4, len(times))
         radius = 22 * np.exp(0.22 * self.at(self.arousal, times)) + 0.4 * rng.standard_normal(len(times))
-        gaze = self.at(self.gaze, times) / PIXELS_PER_DEGREE
+        # the picture moves against the gaze; rows count downward
+        gaze = -self.at(self.shift, times) / PIXELS_PER_DEGREE
         # the camera's calibration is off, its estimate is noisy and it creeps
         gaze = gaze * rng.normal(1, 0.1, 2) + 0.35 * rng.standard_normal(gaze.shape) / PIXELS_PER_DEGREE
         creep = np.stack([_slow(len(times), 30.0, rng, EYE_CAMERA_RATE) for _ in range(2)], axis=1)

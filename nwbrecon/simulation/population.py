@@ -189,7 +189,8 @@ def population_rates(
 
     blind = (population.cells["type"] == "blind").to_numpy()
     clean = _normalize(population, _drives(population, signal_parts))
-    scale = population.cells["mean_rate"].to_numpy() / clean.mean(axis=0)
+    # a cell that nothing on the screen drives stays silent
+    scale = population.cells["mean_rate"].to_numpy() / np.maximum(clean.mean(axis=0), 1e-6)
     clean = clean * scale
     rates = _normalize(population, noisy_drive) * scale
     # blind cells follow a slow rhythm of their own
@@ -211,7 +212,7 @@ def _drives(population: Population, parts: np.ndarray) -> np.ndarray:
     # quadrature in space and in time: motion one way adds, the other way cancels
     motion = np.sqrt((first[0] - second[1]) ** 2 + (first[1] + second[0]) ** 2) / np.sqrt(2)
     drive = np.where(kinds == "complex", energy, np.where(kinds == "direction", motion, simple))
-    drive = drive / drive.std(axis=0)
+    drive = drive / np.maximum(drive.std(axis=0), 1e-6)
     # thresholds keep simple cells silent half of the time and let energy cells start from their mean
     threshold = np.where(kinds == "simple", 0.0, drive.mean(axis=0) * 0.6)
     return np.clip(drive - threshold, 0, None)
@@ -229,7 +230,8 @@ def _normalize(population: Population, drive: np.ndarray) -> np.ndarray:
     """Divide by the pooled activity of cells with nearby receptive fields (Heeger 1992)."""
     place = population.cells[["row", "column"]].to_numpy()
     distance = np.linalg.norm(place[:, None] - place[None], axis=2)
-    pool = np.exp(-(distance**2) / (2 * (0.2 * distance.max()) ** 2))
+    # a cell that is alone is its own pool
+    pool = np.exp(-(distance**2) / (2 * max(0.2 * distance.max(), 1.0) ** 2))
     pool /= pool.sum(axis=1, keepdims=True)
     pooled = drive @ pool.T.astype(np.float32)
     exponent = population.cells["exponent"].to_numpy()

@@ -58,8 +58,15 @@ def simulate_recording(
     Raises
     ------
     SettingsError
-        If the movies are too short for the clips asked for.
+        If the movies are too short for the clips asked for, or there are fewer ROIs than planes.
     """
+    imaging_rate, n_planes = (
+        (30.0, 1) if settings.layout == "visual-coding" else (_plane_rate(settings), settings.planes)
+    )
+    if settings.rois < n_planes:
+        raise SettingsError(
+            f"{settings.rois} ROIs were asked for in {n_planes} planes.", "A plane needs at least one ROI."
+        )
     streams = iter(np.random.default_rng(settings.seed).spawn(6))
     clips, films, test = _clips(settings, movies, next(streams))
     schedule, screen = _show(clips, films, test, settings, next(streams))
@@ -67,12 +74,9 @@ def simulate_recording(
     times = (np.arange(len(screen)) + 0.5) / FRAME_RATE
 
     behavior = make_behavior(duration, next(streams))
-    gaze = behavior.at(behavior.gaze, times)
-    retina = shift_frames(screen, gaze)
+    shift = behavior.at(behavior.shift, times)
+    retina = shift_frames(screen, shift)
 
-    imaging_rate, n_planes = (
-        (30.0, 1) if settings.layout == "visual-coding" else (_plane_rate(settings), settings.planes)
-    )
     rng = next(streams)
     population = make_population(settings.rois, FRAME_SIZE, FRAME_RATE, rng)
     gain, hidden = _gain(
@@ -97,7 +101,7 @@ def simulate_recording(
         "rates": rates.astype(np.float32),
         "clean_rates": clean.astype(np.float32),
         "frame_times": np.arange(len(screen)) / FRAME_RATE,
-        "gaze_pixels": gaze.astype(np.float32),
+        "retinal_shift": shift.astype(np.float32),
         "hidden_gain": hidden.astype(np.float32),
         "plane_delays": np.array([plane.timestamps[0] for plane in planes]),
         **{f"cell_{name}": column.to_numpy(dtype=None) for name, column in population.cells.items() if name != "type"},

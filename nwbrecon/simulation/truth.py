@@ -50,7 +50,8 @@ def write_truth(recording: SimulatedRecording, path: str | Path) -> Path:
         - ``planes/I/timestamps`` (when plane ``I``, counted from 1 as in the NWB, was really scanned, whatever clock
           the NWB gives it), ``planes/I/cells`` (index of the simulated cell behind each ROI; equal indices in two
           planes are the same cell), ``planes/I/positions`` (row and column, pixels), ``planes/I/depth`` (micrometers);
-        - all arrays of `SimulatedRecording.truth` (receptive fields, rates, delays, gaze, gain, ...), by their names.
+        - all arrays of `SimulatedRecording.truth` (receptive fields, rates, delays, gain, shift of the picture
+          on the retina, ...), by their names.
 
     Raises
     ------

@@ -85,7 +85,7 @@ def dead_leaves_movie(
     shots, remaining = [], n_frames
     while remaining:
         # a shot shorter than half a second is no shot
-        length = int(frame_rate * max(0.5, rng.exponential(cut_seconds)))
+        length = max(1, int(frame_rate * max(0.5, rng.exponential(cut_seconds))))
         length = remaining if remaining - length < frame_rate / 2 else length
         shots.append(_shot(length, frame_size, frame_rate, rng, n_layers))
         remaining -= length

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pixels import PixelEncoder, make_session
 from scipy.ndimage import gaussian_filter
 
 from nwbrecon.config import Bauer2026Settings, EncoderSettings
@@ -102,8 +103,8 @@ def by_hand(video, responses, scale, settings, n_iterations):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_code_and_text_agree_with_a_calculation_by_hand(pixel_encoder, make_session, preset):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_code_and_text_agree_with_a_calculation_by_hand(preset):
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder, n_frames=45)
     responses = window_targets(aligned, 5)
     # missing responses say nothing; the first window knows nothing at all of one cell
@@ -118,8 +119,8 @@ def test_code_and_text_agree_with_a_calculation_by_hand(pixel_encoder, make_sess
     np.testing.assert_allclose(loop.video.reshape(45, -1), expected, rtol=1e-4, atol=0.01)
 
 
-def test_what_was_shown_is_found_where_cells_tell_it_exactly(pixel_encoder, make_session):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_what_was_shown_is_found_where_cells_tell_it_exactly():
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)
     found = reconstruct_bauer2026(encoder, aligned, 5, Bauer2026Settings(iterations=150, blur=0))
     assert pixel_correlation(found.video, aligned.trial(5).video) > 0.97
@@ -128,8 +129,8 @@ def test_what_was_shown_is_found_where_cells_tell_it_exactly(pixel_encoder, make
     assert list(found.history["iteration"]) == list(range(1, 151))
 
 
-def test_snapshots_are_what_shorter_runs_give(pixel_encoder, make_session):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_snapshots_are_what_shorter_runs_give():
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)
     long = reconstruct_bauer2026(encoder, aligned, 5, Bauer2026Settings(iterations=25), record_every=10)
     assert list(long.snapshot_iterations) == [10, 20, 25]
@@ -140,8 +141,8 @@ def test_snapshots_are_what_shorter_runs_give(pixel_encoder, make_session):
         assert short.snapshots is None
 
 
-def test_several_encoders_are_averaged_and_then_smoothed(pixel_encoder, make_session):
-    first, second = pixel_encoder(*ALL_PIXELS), pixel_encoder(*ALL_PIXELS, scale=6.0)
+def test_several_encoders_are_averaged_and_then_smoothed():
+    first, second = PixelEncoder(*ALL_PIXELS), PixelEncoder(*ALL_PIXELS, scale=6.0)
     aligned = make_session(first)
     sharp = Bauer2026Settings(iterations=20, blur=0)
     alone = [reconstruct_bauer2026(encoder, aligned, 5, sharp).video for encoder in (first, second)]
@@ -154,8 +155,8 @@ def test_several_encoders_are_averaged_and_then_smoothed(pixel_encoder, make_ses
     assert np.abs(gradients.video - np.mean(alone, axis=0)).max() > 1
 
 
-def test_members_of_an_ensemble_count_as_several_encoders(pixel_encoder, make_session):
-    aligned = make_session(pixel_encoder(*ALL_PIXELS))
+def test_members_of_an_ensemble_count_as_several_encoders():
+    aligned = make_session(PixelEncoder(*ALL_PIXELS))
     members = [
         VideoEncoder(EncoderSettings(channels=4), n_rois=168, frame_size=SIZE, frame_rate=30.0, seed=seed)
         for seed in (0, 1)
@@ -179,8 +180,8 @@ def test_members_of_an_ensemble_count_as_several_encoders(pixel_encoder, make_se
 
 
 @pytest.mark.parametrize("batch_windows", [2, 10])
-def test_windows_at_once_give_the_same(pixel_encoder, make_session, batch_windows):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_windows_at_once_give_the_same(batch_windows):
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)
     settings = Bauer2026Settings(iterations=10)
     expected = reconstruct_bauer2026(encoder, aligned, 5, settings)
@@ -189,8 +190,8 @@ def test_windows_at_once_give_the_same(pixel_encoder, make_session, batch_window
     np.testing.assert_allclose(found.history["objective"], expected.history["objective"], rtol=1e-5)
 
 
-def test_the_mask_keeps_pixels_gray(pixel_encoder, make_session):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_the_mask_keeps_pixels_gray():
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)
     transparency = np.zeros(SIZE)
     transparency[:, 4:] = 0.6
@@ -225,8 +226,8 @@ def test_the_padding_of_a_mask_of_the_videos_size_is_not_moved(released):
     assert small.crop(small.video.numpy()).shape == (52, 36, 64)
 
 
-def test_predictions_without_their_past_stay_out_of_the_loss(pixel_encoder, make_session):
-    encoder = pixel_encoder(*ALL_PIXELS, warm_up=6, lag=6)
+def test_predictions_without_their_past_stay_out_of_the_loss():
+    encoder = PixelEncoder(*ALL_PIXELS, warm_up=6, lag=6)
     aligned = make_session(encoder, n_frames=40)
     loop = Bauer2026Loop([encoder], torch.from_numpy(window_targets(aligned, 5)), torch.zeros(40, 0), frame_size=SIZE)
     assert loop.starts == [0, 8]
@@ -236,8 +237,8 @@ def test_predictions_without_their_past_stay_out_of_the_loss(pixel_encoder, make
     assert (gradient[34:] == 0).all()
 
 
-def test_a_stretch_without_responses_stays_gray(pixel_encoder, make_session):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_a_stretch_without_responses_stays_gray():
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)
     aligned.valid[aligned.trials.at[5, "first_frame"] + 5 :] = False
     found = reconstruct_bauer2026(encoder, aligned, 5, Bauer2026Settings(iterations=5, blur=0))
@@ -261,8 +262,8 @@ def test_ten_seconds_take_the_published_number_of_windows():
     assert starts[-2:] == [264, 268]
 
 
-def test_what_does_not_fit_is_refused(pixel_encoder, make_session, released):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_what_does_not_fit_is_refused(released):
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)
     with pytest.raises(InversionError, match=r"mask has 5x6 pixels. The video has 12x14"):
         reconstruct_bauer2026(encoder, aligned, 5, transparency=np.ones((5, 6)))
@@ -274,8 +275,8 @@ def test_what_does_not_fit_is_refused(pixel_encoder, make_session, released):
         reconstruct_bauer2026(dwiseneuro, short, 5)
 
 
-def test_rates_that_are_not_finite_are_reported(pixel_encoder, make_session):
-    encoder = pixel_encoder(*ALL_PIXELS)
+def test_rates_that_are_not_finite_are_reported():
+    encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)
     with pytest.raises(InversionError, match="not finite at iteration 0"):
-        reconstruct_bauer2026(pixel_encoder(*ALL_PIXELS, scale=float("nan")), aligned, 5)
+        reconstruct_bauer2026(PixelEncoder(*ALL_PIXELS, scale=float("nan")), aligned, 5)

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from pixels import PixelEncoder, make_session
 from scipy.ndimage import gaussian_filter
 
 from nwbrecon.config import TransparencySettings
@@ -9,13 +12,14 @@ from nwbrecon.errors import InversionError
 from nwbrecon.inversion.channels import ChannelInput, window_targets
 from nwbrecon.inversion.transparency import _gradient, _smooth, train_transparency
 
+DATA = Path(__file__).parents[1] / "data" / "dwiseneuro"
 SIZE = (12, 14)
 LEFT = tuple(index.ravel() for index in np.indices((12, 6)))
 SETTINGS = {"first_frame": 10, "blur": 1.0, "iterations": 150}
 
 
-def test_it_is_opaque_where_cells_look(pixel_encoder, make_session):
-    encoder = pixel_encoder(*LEFT)
+def test_it_is_opaque_where_cells_look():
+    encoder = PixelEncoder(*LEFT)
     aligned = make_session(encoder)
     settings = TransparencySettings(area_factor=False, **SETTINGS)
     mask = train_transparency(encoder, aligned, aligned.trials_in("train"), settings)
@@ -25,8 +29,8 @@ def test_it_is_opaque_where_cells_look(pixel_encoder, make_session):
     assert 0 < mask[:, 7:].min() < mask[:, 7:].max() < 0.05
 
 
-def test_the_area_factor_makes_it_smaller(pixel_encoder, make_session):
-    encoder = pixel_encoder(*LEFT)
+def test_the_area_factor_makes_it_smaller():
+    encoder = PixelEncoder(*LEFT)
     aligned = make_session(encoder)
     trials = aligned.trials_in("train")
     paper, released = (
@@ -39,8 +43,8 @@ def test_the_area_factor_makes_it_smaller(pixel_encoder, make_session):
 
 
 @pytest.mark.parametrize("area_factor", [True, False])
-def test_its_gradient_is_that_of_the_papers_loss(pixel_encoder, make_session, area_factor):
-    encoder = pixel_encoder(*LEFT, warm_up=3)
+def test_its_gradient_is_that_of_the_papers_loss(area_factor):
+    encoder = PixelEncoder(*LEFT, warm_up=3)
     aligned = make_session(encoder)
     mask = torch.rand(8, *SIZE, generator=torch.Generator().manual_seed(0)) * 1.2 - 0.1
     span = slice(10, 18)
@@ -73,8 +77,8 @@ def test_smoothing_is_gaussian_and_mirrors_at_the_edges():
     assert torch.equal(_smooth(image, 0.0), image)
 
 
-def test_the_seed_decides(pixel_encoder, make_session):
-    encoder = pixel_encoder(*LEFT)
+def test_the_seed_decides():
+    encoder = PixelEncoder(*LEFT)
     aligned = make_session(encoder)
     first, again, other = (
         train_transparency(
@@ -89,9 +93,9 @@ def test_the_seed_decides(pixel_encoder, make_session):
     assert np.abs(first - other).max() > 0
 
 
-def test_it_covers_the_canvas_of_dwiseneuro(pixel_encoder, make_session, dwiseneuro_path):
-    aligned = make_session(pixel_encoder(*(index[:11] for index in LEFT)), size=(36, 64))
-    encoder = DwiseNeuroEncoder.load(dwiseneuro_path, behavior_names=())
+def test_it_covers_the_canvas_of_dwiseneuro():
+    aligned = make_session(PixelEncoder(*(index[:11] for index in LEFT)), size=(36, 64))
+    encoder = DwiseNeuroEncoder.load(DATA / "small.pth", behavior_names=())
     before = torch.get_rng_state()
     mask = train_transparency(encoder, aligned, [0, 1], TransparencySettings(iterations=2))
     assert mask.shape == (64, 64)
@@ -100,8 +104,8 @@ def test_it_covers_the_canvas_of_dwiseneuro(pixel_encoder, make_session, dwisene
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_too_few_or_too_short_trials_are_refused(pixel_encoder, make_session):
-    encoder = pixel_encoder(*LEFT)
+def test_too_few_or_too_short_trials_are_refused():
+    encoder = PixelEncoder(*LEFT)
     with pytest.raises(InversionError, match="1 of 1 trials have 32 frames"):
         train_transparency(encoder, make_session(encoder), [0])
     with pytest.raises(InversionError, match="0 of 5 trials have 32 frames"):

@@ -1,10 +1,7 @@
 """Sessions whose cells are known exactly: each reads one pixel of the movie."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
@@ -30,7 +27,7 @@ def smooth_movie(seed, n_frames, size):
     return (127.5 + 45 * noise / noise.std()).clip(0, 255).astype(np.float32)
 
 
-def session_of(encoder, *, n_trials=6, n_frames=50, size=(12, 14), behavior_names=(), seed=0):
+def make_session(encoder, *, n_trials=6, n_frames=50, size=(12, 14), behavior_names=(), seed=0):
     """Trials of smooth movies and, without noise, the rates that the encoder gives for them."""
     videos = [smooth_movie(seed + index, n_frames, size) for index in range(n_trials)]
     onsets = 2.0 + np.arange(n_trials) * (n_frames / RATE + 0.5)
@@ -58,18 +55,3 @@ def session_of(encoder, *, n_trials=6, n_frames=50, size=(12, 14), behavior_name
         behaviors=[np.zeros((n_frames, len(behavior_names)), np.float32)] * n_trials,
         behavior_names=behavior_names,
     )
-
-
-@pytest.fixture(scope="session")
-def pixel_encoder():
-    return PixelEncoder
-
-
-@pytest.fixture(scope="session")
-def make_session():
-    return session_of
-
-
-@pytest.fixture(scope="session")
-def dwiseneuro_path():
-    return Path(__file__).parents[1] / "data" / "dwiseneuro" / "small.pth"

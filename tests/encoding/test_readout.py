@@ -1,0 +1,125 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from nwbrecon.encoding.readout import PointReadout, _LocalDrive, pair_energy
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def readout_of(n_rois=5, channels=6, map_size=(4, 7), seed=3):
+    readout = PointReadout(n_rois, channels, map_size).double()
+    with torch.no_grad():
+        for index, parameter in enumerate(readout.parameters()):
+            parameter.copy_(noise(*parameter.shape, seed=seed + index))
+    return readout.eval()
+
+
+def plainly(readout, features, suppression):
+    """The same by PyTorch's own interpolation."""
+    batch, time, channels, rows, columns = features.shape
+    place = readout.position / (torch.tensor([rows, columns]) - 1) * 2
+    grid = place.flip(1).expand(batch * time, 1, -1, 2)
+
+    def at_position(maps):
+        return functional.grid_sample(maps, grid, align_corners=True)[:, :, 0]
+
+    local = at_position(features.reshape(-1, channels, rows, columns)).permute(2, 0, 1)
+    factor = at_position(suppression.reshape(-1, 1, rows, columns))[:, 0].T
+    drive = torch.einsum("ntc,nc->nt", local, readout.linear)
+    drive = drive + torch.einsum("ntc,nc->nt", pair_energy(local), readout.energy)
+    return (drive * factor + readout.bias[:, None]).view(-1, batch, time).transpose(0, 1)
+
+
+def test_the_energy_of_a_pair_is_the_length_of_its_vector():
+    features = noise(3, 8)
+    even, odd = features[:, :4], features[:, 4:]
+    torch.testing.assert_close(pair_energy(features) ** 2, even**2 + odd**2 + 0.1)
+
+
+def test_drive_and_gradients_are_those_of_plain_interpolation():
+    readout = readout_of()
+    readout.position.data.mul_(0.8)
+    features, suppression = noise(2, 9, 6, 4, 7, seed=1), noise(2, 9, 4, 7, seed=2).sigmoid()
+    features, suppression = features.requires_grad_(), suppression.requires_grad_()
+    inputs = [features, suppression, readout.position, readout.linear, readout.energy, readout.bias]
+    weights = noise(2, 5, 9, seed=4)
+    drives = [readout(features, suppression), plainly(readout, features, suppression)]
+    assert drives[0].shape == (2, 5, 9)
+    torch.testing.assert_close(*drives)
+    for ours, theirs in zip(*(torch.autograd.grad((drive * weights).sum(), inputs) for drive in drives), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_written_out_gradient_is_that_of_finite_differences():
+    corners = torch.tensor([[0, 1, 3, 4], [1, 2, 4, 5]])
+    inputs = (noise(6, 4, 4), corners, noise(2, 4, seed=1), noise(2, 4, seed=2), noise(2, 2, seed=3))
+    inputs = tuple(value if value is corners else value.requires_grad_() for value in inputs)
+    assert torch.autograd.gradcheck(_LocalDrive.apply, inputs)
+
+
+@pytest.mark.parametrize("frozen", ["places", "weights", "linear", "energy"])
+def test_gradients_are_right_where_a_part_is_frozen(frozen):
+    corners = torch.tensor([[0, 1, 3, 4], [1, 2, 4, 5]])
+    named = {"places": noise(6, 4, 4), "weights": noise(2, 4, seed=1), "linear": noise(2, 4, seed=2)}
+    named["energy"] = noise(2, 2, seed=3)
+    for name, value in named.items():
+        value.requires_grad_(name != frozen)
+    assert torch.autograd.gradcheck(
+        lambda places, weights, linear, energy: _LocalDrive.apply(places, corners, weights, linear, energy),
+        tuple(named.values()),
+    )
+
+
+def test_an_roi_reads_the_place_where_it_is():
+    readout = readout_of(n_rois=1)
+    features = torch.zeros(1, 2, 6, 4, 7, dtype=torch.float64)
+    features[0, 1, 2, 3, 5] = 2.0
+    readout.energy.data.zero_()
+    ones = torch.ones(1, 2, 4, 7, dtype=torch.float64)
+    # the center of the map is at 1.5, 3
+    for place, share in (((1.5, 2.0), 1.0), ((1.0, 2.0), 0.5), ((1.25, 1.75), 0.75**2), ((0.0, 2.0), 0.0)):
+        readout.position.data[0] = torch.tensor(place)
+        without, drive = readout(features, ones)[0, 0].detach()
+        torch.testing.assert_close(without, readout.bias.data[0])
+        torch.testing.assert_close(drive - without, share * 2 * readout.linear.data[0, 2], atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("place", [(-9.0, 0.0), (9.0, 9.0), (0.0, -50.0)])
+def test_positions_beyond_the_edge_read_the_edge(place):
+    readout = readout_of(n_rois=1)
+    readout.position.data[0] = torch.tensor(place)
+    features, ones = noise(1, 3, 6, 4, 7), torch.ones(1, 3, 4, 7, dtype=torch.float64)
+    drive = readout(features, ones).detach()
+    inside = torch.tensor(place).clamp(torch.tensor([-1.5, -3.0]), torch.tensor([1.5, 3.0]))
+    readout.position.data[0] = inside
+    torch.testing.assert_close(drive, plainly(readout, features, ones).detach(), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("map_size", [(1, 7), (4, 1), (1, 1)])
+def test_maps_of_a_single_row_or_column_are_read_too(map_size):
+    readout = readout_of(map_size=map_size)
+    features = noise(1, 3, 6, *map_size)
+    drive = readout(features, torch.ones(1, 3, *map_size, dtype=torch.float64))
+    assert torch.isfinite(drive).all()
+    if map_size == (1, 1):
+        local = features[0, :, :, 0, 0]
+        expected = readout.linear @ local.T + readout.energy @ pair_energy(local).T + readout.bias[:, None]
+        torch.testing.assert_close(drive[0], expected)
+
+
+def test_positions_are_jittered_in_training_alone():
+    readout = readout_of()
+    # well inside the map
+    readout.position.data.mul_(0.1)
+    readout.log_spread.data.fill_(-2)
+    features, suppression = noise(1, 4, 6, 4, 7), torch.ones(1, 4, 4, 7, dtype=torch.float64)
+    torch.testing.assert_close(readout(features, suppression), readout(features, suppression), rtol=0, atol=0)
+    readout.train()
+    one, other = readout(features, suppression), readout(features, suppression)
+    assert not torch.allclose(one, other)
+    # the spread is learned
+    (gradient,) = torch.autograd.grad(one.sum(), readout.log_spread)
+    assert gradient.abs().min() > 0

@@ -1,0 +1,118 @@
+"""A simulated mouse that is small enough to train on within a test, and whose every cell is known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import gaussian_filter
+
+from nwbrecon.alignment import AlignedGroup, AlignedSession
+from nwbrecon.config import EncoderSettings
+from nwbrecon.session import SignalKind
+from nwbrecon.simulation.population import Population, make_population, population_rates
+from nwbrecon.stimuli.dead_leaves import dead_leaves_movie
+
+FRAME_RATE, FRAME_SIZE = 30.0, (20, 32)
+ENCODER = EncoderSettings(channels=16)
+GRAY, GAP = 127, 15
+# frames of grey before the first clip and after the last
+MARGIN = 30
+
+
+@dataclass
+class Mouse:
+    """A session, and the truth behind it.
+
+    `rates` is ``(time, cell)`` spikes per second from ``t = 0``, of the movie alone; ``planes[k]`` lists the cells of
+    the k-th group.
+    """
+
+    aligned: AlignedSession
+    population: Population
+    rates: np.ndarray
+    planes: list[np.ndarray]
+
+    def cells(self):
+        """Table of the cells in the order of the session's ROIs."""
+        return self.population.cells.iloc[np.concatenate(self.planes)].reset_index(drop=True)
+
+
+def make_mouse(
+    *, n_rois=40, train=16, validation=3, test=2, repeats=3, seconds=4.0, noise=1.0, types=None, make_movie=None, seed=0
+):
+    """Cells in two planes that are scanned in turns, watching clips with grey in between.
+
+    `noise` multiplies the variance of the counts, which is their mean at 1; `types` makes all cells of these types.
+    """
+    rng = np.random.default_rng(seed)
+    n_frames = round(seconds * FRAME_RATE)
+    names = [
+        f"{split} {n}" for split, n in (("train", train), ("validation", validation), ("test", test)) for n in range(n)
+    ]
+    make_movie = make_movie or dead_leaves
+    movies = {name: make_movie(n_frames, rng) for name in names}
+    shown = [name for name in names for _ in range(repeats if name.startswith("test") else 1)]
+    shown = [str(name) for name in rng.permutation(shown)]
+
+    population = make_population(n_rois, FRAME_SIZE, FRAME_RATE, rng)
+    if types is not None:
+        population.cells["type"] = rng.choice(types, n_rois)
+    gray = np.full((GAP, *FRAME_SIZE), GRAY, np.uint8)
+    margin = np.full((MARGIN, *FRAME_SIZE), GRAY, np.uint8)
+    screen = np.concatenate([margin, *(part for name in shown for part in (movies[name], gray)), margin])
+    onsets = (MARGIN + np.arange(len(shown)) * (n_frames + GAP)) / FRAME_RATE
+    frames = np.arange(len(screen)) / FRAME_RATE
+    # running that comes and goes, and gain that follows it
+    speed = 10 * np.clip(np.sin(2 * np.pi * frames / 17 + rng.uniform(0, 6)), 0, None)
+    gain = np.exp(0.05 * np.outer(speed - speed.mean(), population.cells["running_gain"]))
+    rates, clean = population_rates(population, screen, FRAME_RATE, gain, drive_noise=0.0, rng=rng)
+
+    planes = np.array_split(rng.permutation(n_rois), 2)
+    groups = []
+    for index, cells in enumerate(planes):
+        clock = np.arange(0.3 + 0.07 * index, frames[-1], 2 / 15)
+        counts = counts_between(rates[:, cells], clock)
+        counts = noise * rng.poisson(counts / noise) if noise else counts
+        scale = counts.std(axis=0).clip(1e-3)
+        groups.append(
+            AlignedGroup(
+                f"plane {index + 1}",
+                SignalKind.EVENTS,
+                clock,
+                (counts / scale).astype(np.float32),
+                scale,
+                pd.DataFrame({"depth": 100.0 + 20 * index}, index=100 * index + np.arange(len(cells))),
+            )
+        )
+    behaviors = [speed[start : start + n_frames, None] for start in np.round(onsets * FRAME_RATE).astype(int)]
+    aligned = AlignedSession.from_arrays(
+        [movies[name] for name in shown],
+        groups,
+        onsets=onsets,
+        clips=shown,
+        splits=[name.split()[0] for name in shown],
+        frame_rate=FRAME_RATE,
+        behaviors=behaviors,
+        behavior_names=["running_speed"],
+    )
+    aligned.identity = {"identifier": f"small mouse {seed}"}
+    return Mouse(aligned, population, clean, planes)
+
+
+def dead_leaves(n_frames, rng):
+    """A natural-like clip with about two shots."""
+    return dead_leaves_movie(n_frames, FRAME_SIZE, FRAME_RATE, rng=rng, cut_seconds=2.5)
+
+
+def smooth_noise(n_frames, rng):
+    """A clip of noise that cells of all kinds respond to: quicker to make, and quicker to learn from."""
+    noise = gaussian_filter(rng.standard_normal((n_frames, *FRAME_SIZE)), (1.5, 1.2, 1.2))
+    return np.clip(GRAY + 40 * noise / noise.std(), 0, 255).astype(np.uint8)
+
+
+def counts_between(rates, clock):
+    """Integral of a rate per second that is constant within frames, over the interval before each sample."""
+    area = np.concatenate([np.zeros((1, rates.shape[1])), np.cumsum(rates, axis=0) / FRAME_RATE])
+    edges = np.arange(len(area)) / FRAME_RATE
+    integral = np.stack([np.interp(clock, edges, column) for column in area.T], axis=1)
+    return np.diff(integral, axis=0, prepend=integral[:1])
