@@ -242,7 +242,7 @@ def _activate_and_sum(maps: Tensor, weights: Tensor) -> Tensor:
     """Sum of ``silu(maps) * weights`` over places: ``(batch, place, channel)`` to ``(batch, channel)``."""
     total = maps.new_zeros(maps.shape[0], maps.shape[2])
     size = max(1, _CHUNK // (4 * maps.shape[2])) if maps.device.type == "cpu" else maps.shape[1]
-    for part, weight in zip(maps.split(size, dim=1), weights.split(size, dim=1), strict=True):
+    for part, weight in zip(torch.split(maps, size, 1), torch.split(weights, size, 1), strict=True):
         total += (functional.silu(part) * weight).sum(dim=1)
     return total
 
