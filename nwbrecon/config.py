@@ -8,18 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nwbrecon.errors import SettingsError
 
 __all__ = [
     "AlignmentSettings",
+    "Bauer2026Settings",
+    "DwiseNeuroSettings",
     "EncoderSettings",
     "InversionSettings",
     "ResponseSettings",
     "RunSettings",
     "SimulationSettings",
     "TrainingSettings",
+    "TransparencySettings",
     "load_settings",
 ]
 
@@ -143,6 +146,48 @@ class EncoderSettings(Settings):
     """Let behavior change each ROI's gain, where behavior was recorded."""
 
 
+class DwiseNeuroSettings(Settings):
+    """Architecture of DwiseNeuro, by the names and with the sizes of the published checkpoints."""
+
+    readout_outputs: tuple[Annotated[int, Field(ge=1)], ...]
+    """Number of ROIs of each readout (one a mouse)."""
+    in_channels: Annotated[int, Field(ge=1)] = 5
+    """Video, pupil dilation, running speed, horizontal and vertical gaze."""
+    core_features: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256)
+    """Feature maps that enter each block; the last block gives as many as enter it."""
+    spatial_strides: tuple[Annotated[int, Field(ge=1)], ...] = (2, 1, 1, 1, 2, 1, 1, 2, 1)
+    """Pixels between neighboring features, block by block."""
+    spatial_kernel: Annotated[int, Field(ge=1)] = 3
+    """Rows and columns of the spatial filters (odd)."""
+    temporal_kernel: Annotated[int, Field(ge=1)] = 5
+    """Length of the temporal filters (input frames, odd)."""
+    expansion_ratio: Annotated[int, Field(ge=1)] = 7
+    """How many times wider a block is inside."""
+    se_reduce_ratio: Annotated[int, Field(ge=1)] = 32
+    """How many times narrower the hidden layer of the squeeze-excite gate is than what it gates."""
+    cortex_features: tuple[Annotated[int, Field(ge=1)], ...] = (1024, 2048, 4096)
+    """Features of the layers between pooling and readout."""
+    groups: Annotated[int, Field(ge=1)] = 2
+    """Groups of the layers after pooling."""
+    softplus_beta: Positive = 0.07
+    """Sharpness of the softplus that makes rates."""
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Share of the features that a readout does not see in training."""
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the samples that skip a layer in training (growing from 0 over the blocks of the core)."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> DwiseNeuroSettings:
+        if len(self.core_features) != len(self.spatial_strides):
+            raise ValueError(
+                f"{len(self.core_features)} core_features and {len(self.spatial_strides)} spatial_strides were given, "
+                "one of each a block is needed"
+            )
+        if not (self.spatial_kernel % 2 and self.temporal_kernel % 2):
+            raise ValueError("spatial_kernel and temporal_kernel must be odd")
+        return self
+
+
 class TrainingSettings(Settings):
     """How an encoder is trained."""
 
@@ -176,11 +221,62 @@ class TrainingSettings(Settings):
     """Seed of initial weights and data order."""
 
 
+class Bauer2026Settings(Settings):
+    """The published reconstruction (Bauer, Margrie & Clopath 2026, eLife 14:RP105081), as its code was released."""
+
+    iterations: Annotated[int, Field(ge=1)] = 1000
+    """Passes over the clip; the first only measures."""
+    window_frames: Annotated[int, Field(ge=1)] = 32
+    """Length of the stretches of the clip whose gradients are taken one by one (frames)."""
+    window_stride: Annotated[int, Field(ge=1)] = 8
+    """Frames between the starts of successive stretches."""
+    learning_rate: Positive = 1000.0
+    """Size of a step (grey levels) for a gradient of unit length."""
+    warm_up_iterations: Annotated[int, Field(ge=1)] = 10
+    """Iterations over which the learning rate grows to its full size."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the running mean of gradients that is kept at each iteration."""
+    second_momentum: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
+    """Decay of the second moment of Adam. There is no second moment, but its bias correction was kept, which makes the
+    steps grow slowly over the whole run; ``None`` leaves the correction out and makes this momentum as in Adam."""
+    normalize: Literal["window", "clip"] = "window"
+    """Scale the gradient of each stretch to unit length before they are averaged, or their average after."""
+    ensemble: Literal["video", "gradient"] = "video"
+    """With several encoders: average their reconstructions, or their gradients at each iteration."""
+    training_threshold: float = 0.5
+    """Pixels with less transparency than this stay gray."""
+    evaluation_threshold: float = 1.0
+    """Pixels with less transparency than this are made gray at the end."""
+    blur: Annotated[float, Field(ge=0)] = 0.5
+    """Standard deviation of the Gaussian that smooths the result (pixels and frames)."""
+
+
+class TransparencySettings(Settings):
+    """How the transparency mask of the published method is trained."""
+
+    iterations: Annotated[int, Field(ge=1)] = 1000
+    """Steps, each with one random pair of trials."""
+    learning_rate: Positive = 10.0
+    """Size of a step for a gradient of unit length."""
+    first_frame: Annotated[int, Field(ge=0)] = 50
+    """Where in a trial the stretch begins that is looked at (frames); earlier in shorter trials."""
+    window_frames: Annotated[int, Field(ge=1)] = 32
+    """Length of this stretch (frames)."""
+    blur: Annotated[float, Field(ge=0)] = 5.0
+    """Standard deviation of the Gaussian that smooths each gradient (pixels)."""
+    area_factor: bool = True
+    """Scale predictions by one minus the mean of the mask, as in the paper's equation 3, which keeps the mask small.
+    The released script leaves this out."""
+    seed: int = 0
+    """Seed of the initial mask and of the choice of trials."""
+
+
 class InversionSettings(Settings):
     """How responses are turned into video."""
 
-    preset: Literal["map", "ridge"] = "map"
-    """``map``: inversion of the encoder under a prior. ``ridge``: the linear decoder alone."""
+    preset: Literal["map", "ridge", "bauer2026", "bauer2026-text"] = "map"
+    """``map``: inversion of the encoder under a prior. ``ridge``: the linear decoder alone. ``bauer2026``: the
+    published method as its code was released, slow; ``bauer2026-text``: as its paper says, where that differs."""
     iterations: Annotated[int, Field(ge=1)] = 20
     """L-BFGS iterations a clip, at most."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
@@ -206,6 +302,10 @@ class InversionSettings(Settings):
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True
     """Give a standard deviation for every pixel, calibrated on validation clips."""
+    published: Bauer2026Settings | None = None
+    """Details of the published method, for the presets of its name; ``None`` takes them as published."""
+    transparency: TransparencySettings | None = TransparencySettings()
+    """How the mask of the published method is trained; ``None`` does without one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to invert; ``auto`` takes the GPU where there is one."""
     seed: int = 0

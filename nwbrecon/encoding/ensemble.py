@@ -92,7 +92,7 @@ class EncoderEnsemble(nn.Module):
 
     @property
     def positions(self) -> np.ndarray:
-        """``(roi, 2)`` row and column of the receptive fields from the center of the screen (pixels), mean of members."""
+        """``(roi, 2)`` row and column of receptive fields from the center of the screen (pixels), mean of members."""
         positions = [member.readout.position * member.settings.stride for member in self._encoders]
         return torch.stack(positions).mean(dim=0).cpu().numpy()
 

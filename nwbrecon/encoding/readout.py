@@ -71,7 +71,9 @@ class PointReadout(nn.Module):
         places = features.permute(3, 4, 0, 1, 2).reshape(rows * columns, batch * time, channels)
         drive = _LocalDrive.apply(places, corners, weights, self.linear, self.energy)  # type: ignore[no-untyped-call]
         factor = suppression.permute(2, 3, 0, 1).reshape(rows * columns, batch * time)
-        factor = (factor[corners] * weights[:, :, None]).sum(dim=1)
+        # not by brackets: the gradient of those adds in an order that changes from run to run
+        factor = factor.index_select(0, corners.flatten()).view(*corners.shape, -1)
+        factor = (factor * weights[:, :, None]).sum(dim=1)
         return (drive * factor + self.bias[:, None]).view(-1, batch, time).transpose(0, 1)
 
 

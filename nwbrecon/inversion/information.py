@@ -47,7 +47,7 @@ def fisher_information(
     for witness in evidence:
         rates = witness.encoder.predict_rates(video[:, None], witness.behavior)
         scaled = []
-        for seen, likelihood in zip(witness.observations, witness.encoder.likelihoods, strict=True):
+        for seen, likelihood in zip(witness.observations, witness.likelihoods, strict=True):
             expected = seen.expected(rates)
             precision = witness.weights[seen.rois] * seen.known / likelihood.variance(expected.detach())
             scaled.append((expected * precision.sqrt()).flatten())

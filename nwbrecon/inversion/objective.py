@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession, behavior_on_frames
-from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding import Encoder, EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.observation import Observation, Window, observe
 from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
@@ -47,6 +48,8 @@ class Evidence:
     ----------
     encoder
         Predicts the responses.
+    likelihoods
+        How what was measured scatters around the prediction, one a response group.
     observations
         What was measured, one a response group, batch of one.
     behavior
@@ -55,7 +58,8 @@ class Evidence:
         ``(roi,)`` weight of each ROI's log-likelihood: one over its dispersion.
     """
 
-    encoder: EncoderEnsemble
+    encoder: Encoder
+    likelihoods: list[Likelihood]
     observations: list[Observation]
     behavior: Tensor
     weights: Tensor
@@ -73,7 +77,7 @@ class Evidence:
         rates = self.encoder.predict_rates(video[:, None], self.behavior)
         weights = self.weights if chosen is None else self.weights * chosen
         total = video.new_zeros(())
-        for seen, likelihood in zip(self.observations, self.encoder.likelihoods, strict=True):
+        for seen, likelihood in zip(self.observations, self.likelihoods, strict=True):
             loss = likelihood.loss(seen.expected(rates), seen.measured)
             total = total + (loss * seen.known * weights[seen.rois]).sum()
         return total
@@ -104,6 +108,7 @@ def gather_evidence(
         told = np.full_like(told, np.nan)
     return Evidence(
         encoder,
+        encoder.likelihoods,
         observe(aligned, [window], warm_up=margins.lead, device=device),
         torch.from_numpy(told)[None].to(device),
         torch.from_numpy(1 / encoder.dispersion).float().to(device),

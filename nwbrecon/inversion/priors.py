@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,6 +87,8 @@ class MoviePrior:
         spectrum = np.fft.rfftn(covariance[np.ix_(*lags)]).real
         spectrum = np.maximum(spectrum, _FLOOR * max(float(spectrum.mean()), 1e-12))
         self.amplitude = torch.from_numpy(np.sqrt(spectrum)).float()
+        # what was below the floor has raised the variance of pixels
+        self.amplitude *= math.sqrt(max(float(covariance[0, 0, 0]), 1e-12) / self.variance)
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
 
     def to(self, device: torch.device) -> MoviePrior:

@@ -67,7 +67,8 @@ def write_arrays(path: str | Path, results: Results) -> Path:
     import zarr
 
     with atomic_directory(path) as folder:
-        group = zarr.open_group(folder, mode="w", zarr_format=2)
+        # the format is the installed library's own: major versions 2 and 3 do not name the choice alike
+        group = zarr.open_group(str(folder), mode="w")
         for name, values in arrays.items():
             # fixed-length text is no data type that every reader of Zarr knows; lists of names go into attributes
             if values.dtype.kind == "U":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +40,7 @@ class ZarrFolder:
         Raises
         ------
         SourceError
-            If hdmf-zarr is not installed, or cannot read it as NWB.
+            If hdmf-zarr is not installed or cannot read it as NWB, or an array holds pickles.
         """
         try:
             from hdmf_zarr import NWBZarrIO
@@ -48,6 +50,12 @@ class ZarrFolder:
                 "",
                 'Install it with `pip install "nwbrecon[zarr]"`, or export the file to HDF5.',
             ) from error
+        if _holds_pickles(self.path):
+            raise SourceError(
+                f"{self.path} holds arrays of Python pickles, which can run any code when they are read.",
+                "Zarr arrays of numbers and text were expected.",
+                "Ask for the recording in HDF5.",
+            )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -55,7 +63,11 @@ class ZarrFolder:
                 nwbfile = store.read()
         except Exception as error:
             # hdmf and zarr raise whatever their constructors raise
-            raise self._unreadable(error) from error
+            raise SourceError(
+                f"{self.path} is a Zarr store, but cannot be read as NWB ({error}).",
+                "NWB that hdmf-zarr has written (Zarr format 2) was expected.",
+                "Export it again with hdmf-zarr, or to HDF5.",
+            ) from error
         return OpenFile(nwbfile, identity_of(nwbfile, self.location), store.close, beside=partial(inside, self.path))
 
     def digest(self) -> str:
@@ -63,18 +75,19 @@ class ZarrFolder:
         files = sorted(path for path in self.path.rglob("*") if path.is_file())
         return digest({str(path.relative_to(self.path)): digest(path) for path in files})
 
-    def _unreadable(self, error: BaseException) -> SourceError:
-        below: BaseException | None = error
-        while below is not None:
-            if type(below).__name__ == "UnsafeDecodeError":
-                return SourceError(
-                    f"{self.path} holds arrays of Python pickles, which can run any code when they are read.",
-                    "Zarr arrays of numbers and text were expected.",
-                    "Ask for the recording in HDF5.",
-                )
-            below = below.__cause__ or below.__context__
-        return SourceError(
-            f"{self.path} is a Zarr store, but cannot be read as NWB ({error}).",
-            "NWB that hdmf-zarr has written (Zarr format 2) was expected.",
-            "Export it again with hdmf-zarr, or to HDF5.",
-        )
+
+def _holds_pickles(folder: Path) -> bool:
+    # told from the metadata, before anything is decoded: not every numcodecs refuses to unpickle
+    codecs: set[object] = set()
+
+    def note(content: dict[str, object]) -> dict[str, object]:
+        name = content.get("id")
+        codecs.update({name} if isinstance(name, str) else ())
+        return content
+
+    for name in (".zarray", ".zmetadata"):
+        for path in folder.rglob(name):
+            # damaged metadata is whoever opens the store to complain of
+            with suppress(ValueError):
+                json.loads(path.read_bytes(), object_hook=note)
+    return "pickle" in codecs

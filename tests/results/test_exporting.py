@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 from nwbrecon.errors import ResultsError
@@ -37,8 +38,7 @@ def test_npz_opens_without_pickle(tmp_path, results):
 
 
 def test_zarr(tmp_path, results):
-    zarr = pytest.importorskip("zarr")
-    group = zarr.open_group(write_arrays(tmp_path / "a.zarr", results), mode="r")
+    group = zarr.open_group(str(write_arrays(tmp_path / "a.zarr", results)), mode="r")
     assert_complete(group, group.attrs["clip"], results)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 

@@ -1,6 +1,7 @@
 import json
 import sys
 
+import hdmf_zarr
 import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, TimeSeries
@@ -12,7 +13,6 @@ from nwbrecon.sources import resolve
 @pytest.fixture
 def store(new_nwb, tmp_path):
     """NWB in Zarr, written by hdmf-zarr."""
-    hdmf_zarr = pytest.importorskip("hdmf_zarr")
     path = tmp_path / "sub-m1_ses-1_ophys.nwb.zarr"
     nwb = new_nwb()
     nwb.add_acquisition(TimeSeries(name="b", data=np.arange(1000.0).reshape(100, 10), unit="V", rate=1.0))
@@ -67,7 +67,6 @@ def test_without_hdmf_zarr_it_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_recording_read_from_zarr_is_that_read_from_hdf5(tmp_path):
-    hdmf_zarr = pytest.importorskip("hdmf_zarr")
     from nwbrecon.config import SimulationSettings
     from nwbrecon.session import open_session
     from nwbrecon.simulation.layouts import write_recording

@@ -17,7 +17,7 @@ from pynwb import H5DataIO, NWBFile
 from pynwb.file import Subject
 from pynwb.ophys import ImagingPlane, OpticalChannel, PlaneSegmentation
 
-from nwbrecon import __version__
+from nwbrecon._version import __version__
 from nwbrecon.config import ResponseSettings
 from nwbrecon.session.activity import activity
 from nwbrecon.session.model import ResponseGroup, Signal, SignalKind

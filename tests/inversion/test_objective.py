@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+from linear import SHAPE, LinearEncoder, movie_prior, responses_to, sample_video
+from small import FRAME_SIZE
+
+from nwbrecon.config import EncoderSettings
+from nwbrecon.encoding import VideoEncoder
+from nwbrecon.encoding.likelihoods import Poisson
+from nwbrecon.encoding.observation import Observation
+from nwbrecon.inversion.objective import Evidence, Margins, Objective, gather_evidence
+from nwbrecon.session import SignalKind
+
+
+def white_noise(prior, seed=0):
+    return torch.randn(1, *prior.torus, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_gradient(objective, white):
+    """Derivatives along random directions, by finite differences in float64."""
+    evaluation = objective(white)
+    for seed in range(5):
+        direction = white_noise(objective.prior, 100 + seed)
+        step = 1e-4
+        forth, back = (objective(white + sign * step * direction).value for sign in (1, -1))
+        slope = float((evaluation.gradient * direction).sum())
+        assert (forth - back) / (2 * step) == pytest.approx(slope, rel=1e-4, abs=1e-3)
+
+
+def test_the_gradient_is_that_of_finite_differences_in_a_linear_world():
+    evidence = [responses_to(LinearEncoder.random(6, seed=seed), sample_video(), noise=1.0) for seed in range(2)]
+    objective = Objective(evidence, movie_prior(), prior_weight=0.7)
+    assert_gradient(objective, white_noise(objective.prior))
+
+
+def test_the_gradient_is_that_of_finite_differences_for_our_encoder():
+    encoder = VideoEncoder(
+        EncoderSettings(channels=4, kernel_size=3, memory_seconds=0.1, stride=1),
+        n_rois=4,
+        frame_size=SHAPE[1:],
+        frame_rate=30.0,
+        behavior_names=("running_speed",),
+    )
+    for index, parameter in enumerate((encoder.readout.linear, encoder.readout.energy, encoder.readout.bias)):
+        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(index))
+    encoder = encoder.double().eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    seen = Observation(
+        slice(0, 4),
+        torch.rand(1, 3, SHAPE[0], generator=generator, dtype=torch.float64),
+        torch.rand(1, 3, 4, generator=generator, dtype=torch.float64),
+        (torch.rand(1, 3, 4, generator=generator) > 0.2).double(),
+        SignalKind.EVENTS,
+    )
+    behavior = torch.randn(1, SHAPE[0], 1, generator=generator, dtype=torch.float64)
+    evidence = Evidence(encoder, [Poisson()], [seen], behavior, torch.tensor([0.5, 1.0, 2.0, 0.1]).double())
+    objective = Objective([evidence], movie_prior())
+    assert_gradient(objective, white_noise(objective.prior))
+
+
+def test_the_value_is_likelihood_and_prior():
+    evidence = responses_to(LinearEncoder.random(4), sample_video(), noise=1.0)
+    prior = movie_prior()
+    white = white_noise(prior)
+    evaluation = Objective([evidence], prior, prior_weight=0.3)(white)
+    parts = evaluation.parts
+    assert evaluation.value == pytest.approx(parts["negative_log_likelihood"] + parts["negative_log_prior"])
+    assert parts["negative_log_prior"] == pytest.approx(0.15 * float((white**2).sum()))
+    assert parts["negative_log_likelihood"] == pytest.approx(float(evidence.loss(prior.video(white))))
+
+
+def test_witnesses_add_and_weights_weigh():
+    video = torch.from_numpy(sample_video()).double()[None]
+    witnesses = [responses_to(LinearEncoder.random(4, seed=seed), sample_video(1), noise=1.0) for seed in range(2)]
+    total = Objective(witnesses, movie_prior()).loss(video)
+    torch.testing.assert_close(total, witnesses[0].loss(video) + witnesses[1].loss(video))
+    weighted = responses_to(LinearEncoder.random(4), sample_video(1), noise=1.0, weights=torch.full((4,), 3.0).double())
+    torch.testing.assert_close(weighted.loss(video), 3 * witnesses[0].loss(video))
+
+
+def test_what_is_not_known_does_not_count():
+    known = torch.ones(1, SHAPE[0] // 2, 4, dtype=torch.float64)
+    known[:, 1] = 0
+    evidence = responses_to(LinearEncoder.random(4), sample_video(), known=known)
+    video = torch.from_numpy(sample_video(1)).double()[None]
+    before = evidence.loss(video)
+    for seen in evidence.observations:
+        seen.measured[:, 1] = 1e6
+    torch.testing.assert_close(evidence.loss(video), before)
+
+
+def test_the_fitted_and_the_held_out_make_up_the_whole():
+    witnesses = [responses_to(LinearEncoder.random(5, seed=seed), sample_video(), noise=1.0) for seed in range(2)]
+    chosen = [torch.tensor([1.0, 0, 1, 0, 1]), torch.tensor([0.0, 0, 1, 1, 1])]
+    prior = movie_prior()
+    video = prior.video(white_noise(prior))
+    fitted = Objective(witnesses, prior, chosen=chosen).loss(video)
+    others = Objective(witnesses, prior, chosen=[1 - part for part in chosen]).loss(video)
+    torch.testing.assert_close(fitted + others, Objective(witnesses, prior).loss(video))
+    # an ROI that is not fitted has no say
+    changed = torch.from_numpy(sample_video(3)).double()
+    changed_witness = responses_to(LinearEncoder.random(5), changed, noise=1.0)
+    for seen, other in zip(witnesses[0].observations, changed_witness.observations, strict=True):
+        mask = 1 - chosen[0][seen.rois]
+        seen.measured = seen.measured * (1 - mask) + other.measured * mask
+    torch.testing.assert_close(Objective(witnesses, prior, chosen=chosen).loss(video), fitted)
+
+
+def test_evidence_of_a_trial_is_what_was_measured_around_it(small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    trial = aligned.trials_in("test")[0]
+    margins = Margins(small_encoder.warm_up, 9)
+    evidence = gather_evidence(small_encoder, aligned, trial, margins)
+    n_frames = int(aligned.trials.at[trial, "n_frames"])
+    assert margins.around(n_frames) == n_frames + small_encoder.warm_up + 9
+    assert evidence.behavior.shape == (1, margins.around(n_frames), 1)
+    torch.testing.assert_close(
+        evidence.behavior[0, margins.lead : margins.lead + n_frames],
+        torch.from_numpy(aligned.trial(trial).behavior),
+    )
+    assert torch.isnan(gather_evidence(small_encoder, aligned, trial, margins, behavior=False).behavior).all()
+    np.testing.assert_allclose(evidence.weights, 1 / small_encoder.dispersion, rtol=1e-6)
+    # samples that began before the onset depend on frames that are not known
+    onset = aligned.trials.at[trial, "onset"]
+    for group, seen in zip(aligned.groups, evidence.observations, strict=True):
+        after = group.timestamps[(group.timestamps > onset) & (group.timestamps <= onset + (n_frames + 9) / 30 + 1e-9)]
+        assert seen.known[0].any(dim=1).sum() == len(after) - 1
+    # and it points to the movie that was shown
+    shown = torch.full((1, margins.around(n_frames), *FRAME_SIZE), 127.0)
+    gray = evidence.loss(shown)
+    shown[:, margins.lead : margins.lead + n_frames] = torch.from_numpy(aligned.trial(trial).video)
+    right = evidence.loss(shown)
+    shown[:, margins.lead : margins.lead + n_frames] = torch.from_numpy(
+        aligned.trial(aligned.trials_in("train")[0]).video
+    )
+    assert right < gray
+    assert right < evidence.loss(shown)

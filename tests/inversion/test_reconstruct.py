@@ -1,0 +1,273 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small import FRAME_SIZE, make_mouse, smooth_noise
+
+from nwbrecon.config import InversionSettings, TransparencySettings
+from nwbrecon.errors import EncoderError, InversionError, SettingsError
+from nwbrecon.inversion import reconstruct
+from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
+from nwbrecon.inversion.transparency import train_transparency
+from nwbrecon.metrics import dynamic_correlation, lag_correlations, pixel_correlation
+
+# the choice of prior and the uncertainty take their time, and have their own tests
+QUICK = InversionSettings(prior="ridge", prior_weight=1.0, iterations=6, uncertainty=False, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def whole(small_mouse, small_encoder):
+    """All that there is, on all test trials."""
+    settings = InversionSettings(candidate_weights=(0.5, 2.0), selection_trials=2, device="cpu")
+    return reconstruct(small_encoder, small_mouse.aligned, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def quick(small_mouse, small_encoder):
+    return reconstruct(small_encoder, small_mouse.aligned, settings=QUICK)
+
+
+def true_movie(mouse, item):
+    return mouse.aligned.trial(item.trials[0]).video
+
+
+def mean_score(mouse, items, mask, measure=dynamic_correlation):
+    return np.mean([measure(item.video, true_movie(mouse, item), mask) for item in items])
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for first, second in zip(one, other, strict=True):
+        np.testing.assert_array_equal(first.video, second.video)
+        np.testing.assert_array_equal(first.baselines["ridge"], second.baselines["ridge"])
+        np.testing.assert_array_equal(first.snapshots, second.snapshots)
+        np.testing.assert_array_equal(first.snapshot_iterations, second.snapshot_iterations)
+        assert (first.clip, first.trials, first.onset) == (second.clip, second.trials, second.onset)
+        columns = [column for column in first.history if column != "seconds"]
+        assert first.history[columns].equals(second.history[columns])
+    np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_every_test_trial_is_reconstructed(whole, small_mouse):
+    aligned = small_mouse.aligned
+    assert [item.trials for item in whole] == [(trial,) for trial in aligned.trials_in("test")]
+    for item in whole:
+        row = aligned.trials.loc[item.trials[0]]
+        assert item.clip == row["clip"]
+        assert item.onset == row["onset"]
+        assert item.video.shape == item.std.shape == item.baselines["ridge"].shape == (row["n_frames"], *FRAME_SIZE)
+        assert item.video.dtype == np.float32
+        assert item.video.min() >= 0
+        assert item.video.max() <= 255
+        assert (item.std > 0).all()
+    assert whole.method == "map"
+    assert whole.warnings == []
+
+
+def test_reconstructions_are_like_what_was_shown_and_not_like_what_was_not(whole, small_mouse):
+    right = mean_score(small_mouse, whole, whole.mask)
+    others = [
+        dynamic_correlation(item.video, true_movie(small_mouse, other), whole.mask)
+        for item in whole
+        for other in whole
+        if other.clip != item.clip
+    ]
+    assert right > 0.3
+    assert abs(np.mean(others)) < 0.15
+    # better than the linear decoder beside it, which sees the same responses
+    for measure in (dynamic_correlation, pixel_correlation):
+        linear = [measure(item.baselines["ridge"], true_movie(small_mouse, item), whole.mask) for item in whole]
+        assert mean_score(small_mouse, whole, whole.mask, measure) > np.mean(linear)
+
+
+def test_reconstructions_do_not_trail(whole, small_mouse):
+    lags = np.arange(-6, 7)
+    curves = [lag_correlations(item.video, true_movie(small_mouse, item), lags, whole.mask) for item in whole]
+    assert abs(lags[np.mean(curves, axis=0).argmax()]) <= 1
+
+
+def test_the_standard_deviation_covers_the_error(whole, small_mouse):
+    covered = [
+        np.abs(item.video - true_movie(small_mouse, item))[:, whole.mask] < 1.96 * item.std[:, whole.mask]
+        for item in whole
+    ]
+    assert 0.88 < np.mean(covered) < 0.99
+
+
+def test_the_first_showing_of_a_clip_tells_the_way(whole, small_mouse):
+    for item in whole:
+        first = small_mouse.aligned.trials.at[item.trials[0], "repeat"] == 0
+        assert item.snapshots.shape == (len(item.snapshot_iterations), *item.video.shape)
+        assert item.snapshot_iterations.tolist() == ([0, 1, 2, 3, 5, 8, 13] if first else [])
+        assert (np.diff(item.history["objective"]) < 0).all()
+        assert item.info["iterations"] == item.history["iteration"].iloc[-1]
+        assert item.info["objective"] == item.history["objective"].iloc[-1]
+
+
+def test_what_concerns_all_is_said(whole, small_encoder):
+    assert whole.info["gate"] == small_encoder.gate
+    assert whole.info["behavior"] == "given"
+    assert whole.info["mask_fraction"] == pytest.approx(whole.mask.mean())
+    best = min(whole.info["held_out_choice"], key=lambda row: row["held_out"])
+    assert (whole.info["prior"], whole.info["prior_weight"]) == (best["prior"], best["weight"])
+    assert len(whole.info["held_out_choice"]) == 4
+    assert whole.info["error_model"]["n_clips"] == 3
+    assert whole.settings["candidate_weights"] == [0.5, 2.0]
+
+
+def test_the_same_settings_give_the_same_movies(quick, small_mouse, small_encoder):
+    assert_same(reconstruct(small_encoder, small_mouse.aligned, settings=QUICK), quick)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(quick, small_mouse, small_encoder, tmp_path, monkeypatch):
+    module = __import__("sys").modules["nwbrecon.inversion.reconstruct"]
+    invert, calls = module._invert, []
+
+    def counted(setup, encoder, aligned, trials, settings):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(trials)
+        return invert(setup, encoder, aligned, trials, settings)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_invert", counted)
+        reconstruct(small_encoder, small_mouse.aligned, settings=QUICK, state=tmp_path)
+    assert len(list(tmp_path.glob("trial-*.json"))) == 2
+
+    done = list(calls)
+    calls[:] = []
+    monkeypatch.setattr(module, "make_setup", lambda *_, **__: pytest.fail("the set-up was made again"))
+    monkeypatch.setattr(module, "_invert", lambda *a: (calls.append(a[3]), invert(*a))[1])
+    assert_same(reconstruct(small_encoder, small_mouse.aligned, settings=QUICK, state=tmp_path), quick)
+    assert not set(calls) & set(done)
+    assert len(calls) == 4
+
+
+def test_everything_about_a_clip_is_kept(whole, small_mouse, small_encoder, tmp_path):
+    settings = QUICK.model_copy(update={"uncertainty": True})
+    trials = small_mouse.aligned.trials_in("test")[:1]
+    (first,), (again,) = (
+        reconstruct(small_encoder, small_mouse.aligned, trials, settings, state=tmp_path) for _ in range(2)
+    )
+    np.testing.assert_array_equal(again.std, first.std)
+    assert again.info == first.info
+    assert again.history.equals(first.history)
+    assert vars(again).keys() == vars(first).keys()
+
+
+def test_what_was_kept_with_other_settings_is_not_taken_up(quick, small_mouse, small_encoder, tmp_path):
+    (tmp_path / "notes.json").write_text("mine")
+    (tmp_path / "weights.safetensors").write_text("mine")
+    trials = small_mouse.aligned.trials_in("test")[:1]
+    few = QUICK.model_copy(update={"iterations": 1})
+    (short,) = reconstruct(small_encoder, small_mouse.aligned, trials, few, state=tmp_path)
+    (long,) = reconstruct(small_encoder, small_mouse.aligned, trials, QUICK, state=tmp_path)
+    np.testing.assert_array_equal(long.video, quick[0].video)
+    assert np.abs(short.video - long.video).max() > 1
+    # other files in the folder are not ours to delete
+    assert (tmp_path / "notes.json").read_text() == "mine"
+    assert (tmp_path / "weights.safetensors").read_text() == "mine"
+
+
+def test_an_encoder_that_does_not_see_gives_the_linear_movies_under_their_name(quick, small_mouse, small_encoder):
+    blind = copy.copy(small_encoder)
+    blind.gate = small_encoder.gate | {"sees": False, "sentence": "The encoder does not see."}
+    found = reconstruct(blind, small_mouse.aligned, settings=QUICK)
+    assert found.method == "ridge"
+    assert any("does not see. The movies given are the linear decoder's" in warning for warning in found.warnings)
+    for item, beside in zip(found, quick, strict=True):
+        np.testing.assert_array_equal(item.video, beside.baselines["ridge"])
+        assert item.baselines == {}
+        assert item.std is None
+
+
+def test_the_linear_decoder_may_be_asked_for(quick, small_mouse, small_encoder, tmp_path):
+    settings = InversionSettings(preset="ridge", device="cpu")
+    trials = small_mouse.aligned.trials_in("test")[:2]
+    found = reconstruct(small_encoder, small_mouse.aligned, trials, settings, state=tmp_path)
+    assert found.method == "ridge"
+    assert found.warnings == []
+    again = reconstruct(small_encoder, small_mouse.aligned, trials, settings, state=tmp_path)
+    for item, kept, beside in zip(found, again, quick, strict=False):
+        np.testing.assert_array_equal(item.video, beside.baselines["ridge"])
+        np.testing.assert_array_equal(item.video, kept.video)
+
+
+def test_repeats_may_be_fused(quick, small_mouse, small_encoder):
+    fused = reconstruct(small_encoder, small_mouse.aligned, settings=QUICK.model_copy(update={"fuse": "repeats"}))
+    aligned = small_mouse.aligned
+    assert len(fused) == 2
+    for item in fused:
+        assert len(item.trials) == 3
+        assert set(aligned.trials.loc[list(item.trials), "clip"]) == {item.clip}
+        assert item.onset == aligned.trials.at[item.trials[0], "onset"]
+        np.testing.assert_allclose(
+            item.baselines["ridge"],
+            np.clip(np.mean([quick_raw(small_encoder, aligned, trial) for trial in item.trials], axis=0), 0, 255),
+            atol=1e-3,
+        )
+    # three witnesses say more than one
+    assert mean_score(small_mouse, fused, quick.mask) > mean_score(small_mouse, quick, quick.mask) + 0.02
+
+
+def quick_raw(encoder, aligned, trial):
+    from nwbrecon.inversion import fit_ridge
+
+    return fit_ridge(aligned).predict(aligned, trial)
+
+
+def test_behavior_may_be_withheld(quick, small_mouse, small_encoder):
+    trials = small_mouse.aligned.trials_in("test")[:1]
+    withheld = reconstruct(
+        small_encoder, small_mouse.aligned, trials, QUICK.model_copy(update={"behavior": "withheld"})
+    )
+    assert withheld.info["behavior"] == "withheld"
+    assert np.isfinite(withheld[0].video).all()
+    difference = np.abs(withheld[0].video - quick[0].video)
+    assert difference.max() > 0
+
+
+def test_trials_may_be_named_and_come_in_time_order(quick, small_mouse, small_encoder):
+    first, second, *_ = small_mouse.aligned.trials_in("test")
+    found = reconstruct(small_encoder, small_mouse.aligned, [second, first, second], QUICK)
+    assert [item.trials for item in found] == [(first,), (second,)]
+    np.testing.assert_array_equal(found[1].video, quick[1].video)
+
+
+def test_what_is_not_there_is_refused(small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    untested = replace(aligned, trials=aligned.trials.assign(split=aligned.trials["split"].replace("test", "")))
+    with pytest.raises(InversionError, match="has no test trials"):
+        reconstruct(small_encoder, untested, settings=QUICK)
+    with pytest.raises(InversionError, match=r"no trial 999\. .* labels 0 to 24"):
+        reconstruct(small_encoder, aligned, [0, 999], QUICK)
+    with pytest.raises(InversionError, match="No trials were given"):
+        reconstruct(small_encoder, aligned, [], QUICK)
+
+
+def test_another_session_is_refused(small_encoder):
+    other = make_mouse(n_rois=12, train=2, validation=1, test=1, seconds=2.0, make_movie=smooth_noise).aligned
+    with pytest.raises(EncoderError, match="ROIs 12"):
+        reconstruct(small_encoder, other, settings=QUICK)
+
+
+@pytest.mark.parametrize("preset", ["bauer2026", "bauer2026-text"])
+def test_the_published_method_is_a_preset(preset, small_mouse, small_encoder, tmp_path):
+    aligned = small_mouse.aligned
+    (trial, *_) = aligned.trials_in("test")
+    published = PRESETS[preset].model_copy(update={"iterations": 3})
+    transparency = TransparencySettings(iterations=2, window_frames=40)
+    settings = InversionSettings(preset=preset, published=published, transparency=transparency, device="cpu")
+    made = reconstruct(small_encoder, aligned, [trial], settings, state=tmp_path)
+    assert made.method == preset
+    (item,) = made
+    mask = train_transparency(small_encoder, aligned, aligned.trials_in("train"), transparency)
+    expected = reconstruct_bauer2026(small_encoder, aligned, trial, published, transparency=mask)
+    np.testing.assert_array_equal(item.video, expected.video)
+    assert item.baselines["ridge"].shape == item.video.shape
+    # what was kept is taken up
+    (again,) = reconstruct(small_encoder, aligned, [trial], settings, state=tmp_path)
+    np.testing.assert_array_equal(again.video, item.video)
+    with pytest.raises(SettingsError, match="one trial at a time"):
+        reconstruct(small_encoder, aligned, settings=settings.model_copy(update={"fuse": "repeats"}))
