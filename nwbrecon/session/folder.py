@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nwbrecon.errors import SessionError
-from nwbrecon.session.frames import ImageStore, MovieStore, find_axes
+from nwbrecon.session.frames import MOST_PIXELS, ImageStore, MovieStore, find_axes
 from nwbrecon.session.model import FrameStore
-from nwbrecon.session.videos import MOST_PIXELS, VideoFile, VideoStore
+from nwbrecon.session.videos import VideoFile, VideoStore
 from nwbrecon.stimuli.files import VIDEO_SUFFIXES
 
 __all__ = ["PictureFile", "StimulusFolder"]

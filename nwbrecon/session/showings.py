@@ -11,7 +11,7 @@ import pandas as pd
 
 from nwbrecon.session.contents import Item
 from nwbrecon.session.model import FrameStore
-from nwbrecon.session.series import clean_clock, sample_times
+from nwbrecon.session.series import clean_clock, read_all, sample_times
 from nwbrecon.session.tables import IntervalTable
 from nwbrecon.session.timeline import Timeline, frame_ends
 
@@ -61,7 +61,7 @@ def by_own_clock(item: Item, store: FrameStore, warn: Warn) -> Timeline | None:
 def by_index(item: Item, key: str, store: FrameStore, warn: Warn) -> Timeline | None:
     """Read an ``IndexSeries``: the time of each onset, and an index into a template."""
     series = item.content
-    frames = np.asarray(series.data[:]).ravel()
+    frames = read_all(series.data, item.path).ravel()
     times = sample_times(series, len(frames))
     if times is None:
         warn(f"{item.path} was left out: it has no clock.")

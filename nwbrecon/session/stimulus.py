@@ -19,7 +19,7 @@ from nwbrecon.session.folder import StimulusFolder
 from nwbrecon.session.frames import FrameAxes, GrayStore
 from nwbrecon.session.gray import GRAY, blank_frames, gray_periods, is_gray
 from nwbrecon.session.model import FrameClock, FrameStore, ScreenGeometry, Stimulus
-from nwbrecon.session.series import median_interval, sample_times, sliceable
+from nwbrecon.session.series import median_interval, read_all, sample_times, sliceable
 from nwbrecon.session.showings import by_frame_column, by_index, by_own_clock, by_template_name, frames_named
 from nwbrecon.session.stores import Stores, is_external
 from nwbrecon.session.tables import IntervalTable, read_intervals
@@ -125,7 +125,7 @@ def _from_index(stores: Stores, items: Sequence[Item], tables: Sequence[Interval
         if movie is None:
             store = stores.of_images(target)
         else:
-            store = stores.of_movie(target, _frames_counted(movie, np.asarray(item.content.data[:])))
+            store = stores.of_movie(target, _frames_counted(movie, read_all(item.content.data, item.path)))
         if store is None:
             continue
         timeline = by_index(item, target.path, store, stores.warn)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nwbrecon.errors import SessionError
 from nwbrecon.session.contents import Item
 from nwbrecon.session.model import BehaviorSeries
 from nwbrecon.session.series import clean_clock, sample_times, sample_values
@@ -89,10 +90,14 @@ def read_trace(item: Item, warn: Warn) -> Trace | None:
 
     ``None``, and a sentence, where it has no values or no clock.
     """
-    values = sample_values(item.content)
+    try:
+        values = sample_values(item.content)
+        times = sample_times(item.content, len(values)) if values.ndim else None
+    except SessionError as error:
+        warn(f"{item.path} was left out: {error.found}")
+        return None
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    times = sample_times(item.content, len(values)) if values.ndim else None
     if times is None or len(values) == 0:
         warn(f"{item.path} was left out: it has no {'values' if values.size == 0 else 'clock'}.")
         return None

@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from nwbrecon.errors import SessionError
+from nwbrecon.session.frames import MOST_PIXELS
 
 __all__ = ["VideoFile", "VideoStore"]
 
@@ -19,8 +20,6 @@ FORMATS = "avi,mov,mp4,matroska,webm,mpeg,mpegts,asf,ogg,gif,m4v,flv"
 """What is taken for video. Play lists, which FFmpeg reads too, would make it open whatever files they name."""
 TIMED = ("mp4", "matroska", "avi")
 """Formats in which a frame can be found by its time; in others frames are counted from the first."""
-MOST_PIXELS = 2**26
-"""No screen has more; a file that claims them would only exhaust the memory."""
 AHEAD = 64
 """So many frames are decoded in vain rather than looked up from the key frame before."""
 

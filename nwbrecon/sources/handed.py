@@ -57,7 +57,7 @@ class HandedHDF5:
 
     def open(self) -> OpenFile:
         """Read it as NWB."""
-        opened = read_nwb(self.file, self.location, _leave_open)
+        opened = read_nwb(self.file, self.location, _leave_open, Path(self.location).parent)
         opened.beside = partial(inside, Path(self.location))
         return opened
 

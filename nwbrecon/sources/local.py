@@ -39,7 +39,7 @@ class LocalFile:
         """
         _check(self.path)
         file = open_hdf5(self.path, str(self.path))
-        opened = read_nwb(file, str(self.path), file.close)
+        opened = read_nwb(file, str(self.path), file.close, self.path.parent)
         opened.identity["location"] = self.location
         opened.beside = partial(inside, self.path)
         return opened
