@@ -337,6 +337,28 @@ class Session:
         """Number of ROIs over all groups."""
         return sum(group.n_rois for group in self.responses.values())
 
+    def to_pynapple(self) -> dict[str, Any]:
+        """Give the session to pynapple (the ``pynapple`` extra).
+
+        Returns
+        -------
+        dict
+            By name: each response group a ``TsdFrame`` (its columns are the ids of its ROIs, its metadata the ROI
+            table, its clock delayed by `ResponseGroup.delay`), which is read now; each behavioral variable a ``Tsd``;
+            each movie or set of images a ``TsdTensor`` of grey levels 0-255, frames in the order shown, which is read
+            where it is indexed, as long as the session is open; ``presentations`` and, where the file has them,
+            ``invalid_times`` an ``IntervalSet``. Metadata that has the name of a method has an underscore behind it
+            (``split_``).
+
+        Raises
+        ------
+        SessionError
+            If pynapple is not installed.
+        """
+        from nwbrecon.session.interop import to_pynapple
+
+        return to_pynapple(self)
+
     def close(self) -> None:
         """Close the files behind the session."""
         while self.closers:
