@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from nwbrecon.cli.options import (
     AsJson,
     Config,
@@ -30,9 +35,15 @@ def inspect(
     dandi_instance: DandiInstance = None,
     config: Config = None,
     assignments: Set = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Read responses and movie: how reliable are the cells, how late?")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw what was shown and recorded when.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a recording holds and what would be used."""
+    """Say what a recording holds, what would be used and whether it will do."""
     settings = settings_for(
         RunSettings,
         config,
@@ -44,4 +55,9 @@ def inspect(
     from nwbrecon.pipeline.inspection import inspect as inspected
 
     with talking(as_json):
-        show(inspected(located(source, dandi_instance), settings.alignment), as_json)
+        inspection = inspected(located(source, dandi_instance), settings.alignment, measure=measure)
+        if plot is not None:
+            from nwbrecon.pipeline.timeline import draw_timeline
+
+            draw_timeline(inspection, plot)
+        show(inspection, as_json)
