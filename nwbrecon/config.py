@@ -92,6 +92,17 @@ class ResponseSettings(Settings):
     scanned one after the other in the order of the file. ``estimate``: from how the responses follow the movie."""
 
 
+class ReadingSettings(Settings):
+    """What in the file is the stimulus, where the evidence in it is not enough."""
+
+    stimulus: str | None = None
+    """Path or name of what was shown; ``None`` goes by the evidence."""
+    stimulus_folder: Path | None = None
+    """Folder of the movies and pictures that the file only names."""
+    frame_axes: Literal["auto", "TYX", "TXY", "XYT", "YXT"] = "auto"
+    """Order of the axes of stored movies: T frames, Y rows, X columns; ``auto`` tells frames first from frames last."""
+
+
 class AlignmentSettings(Settings):
     """One clock, one frame size, trials and splits."""
 
@@ -121,6 +132,8 @@ class AlignmentSettings(Settings):
     """Video and responses larger than this together are kept in files (GB)."""
     seed: int = 0
     """Seed of the choice of validation clips."""
+    reading: ReadingSettings = ReadingSettings()
+    """What in the file is the stimulus."""
     responses: ResponseSettings = ResponseSettings()
     """Which signal, and how it is processed."""
 

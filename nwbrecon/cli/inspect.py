@@ -16,6 +16,7 @@ from nwbrecon.cli.options import (
     Set,
     Signal,
     Source,
+    StimulusFolder,
     frame_size,
     located,
     settings_for,
@@ -30,6 +31,7 @@ __all__ = ["inspect"]
 def inspect(
     source: Source,
     signal: Signal = None,
+    stimulus_folder: StimulusFolder = None,
     frame_rate: FrameRate = None,
     size: FrameSize = None,
     dandi_instance: DandiInstance = None,
@@ -49,6 +51,7 @@ def inspect(
         config,
         assignments,
         alignment__responses__signal=signal,
+        alignment__reading__stimulus_folder=stimulus_folder,
         alignment__frame_rate=frame_rate,
         alignment__frame_size=frame_size(size),
     )

@@ -15,8 +15,9 @@ from nwbrecon.alignment.splits import choose_split, guard
 from nwbrecon.alignment.views import LONGEST_INTERVAL, sample_behavior
 from nwbrecon.config import AlignmentSettings
 from nwbrecon.errors import AlignmentError
+from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.verdict import Verdict, judge, reliability
-from nwbrecon.session import Session, SignalKind, open_session
+from nwbrecon.session import Session, SignalKind
 from nwbrecon.session.describe import text_table
 from nwbrecon.session.series import median_interval
 
@@ -209,7 +210,7 @@ def inspect(source: Any, settings: AlignmentSettings | None = None, *, measure: 
         If the file holds no responses or no stimulus.
     """
     settings = settings or AlignmentSettings()
-    with open_session(source, signal=settings.responses.signal) as session:
+    with open_as_set(source, settings) as session:
         return inspect_session(session, settings, measure=measure)
 
 
