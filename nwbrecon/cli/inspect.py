@@ -45,7 +45,7 @@ def inspect(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a recording holds, what would be used and whether it will do."""
+    """Say what a recording holds and if it will do."""
     settings = settings_for(
         RunSettings,
         config,
