@@ -88,7 +88,8 @@ def information_coverage(
     Returns
     -------
     coverage : numpy.ndarray
-        ``(height, width)`` float32, mean information per pixel over its largest value.
+        ``(height, width)`` float32, geometric mean over frames of the information about each pixel, over its largest
+        value.
     mask : numpy.ndarray
         ``(height, width)`` bool.
 
@@ -98,16 +99,19 @@ def information_coverage(
         If the responses say nothing about any pixel.
     """
     generator = torch.Generator().manual_seed(seed)
-    total = np.zeros(aligned.frame_size)
+    total, n_frames = np.zeros(aligned.frame_size), 0
     for trial in trials:
         evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0))
         window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
         video, _ = window_video(aligned, [window], device_of(encoder))
         information = fisher_information([evidence], video[:, 0], n_probes=n_probes, generator=generator)
-        total += information[encoder.warm_up :].mean(axis=0)
-    # the probes leave speckle that no receptive field has
-    coverage = ndimage.gaussian_filter(total, 1.0)
-    if not coverage.max() > 0:
+        # the probes leave speckle that no receptive field has
+        smooth = ndimage.gaussian_filter(information[encoder.warm_up :], (2.0, 1.0, 1.0))
+        total += np.log(np.maximum(smooth, np.finfo(np.float32).tiny)).sum(axis=0)
+        n_frames += len(smooth)
+    # the geometric mean: on frames of hardly any contrast a few cells would seem to tell everything
+    coverage = np.exp(total / n_frames)
+    if not coverage.max() > 1e-30:
         raise InversionError(
             "The encoder's predictions do not depend on the video.",
             action="Check that the responses are those of visual cells, and train longer or on more data.",

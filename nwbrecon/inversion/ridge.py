@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from nwbrecon.alignment import AlignedSession, responses_on_frames
 from nwbrecon.errors import InversionError
@@ -16,6 +17,8 @@ __all__ = ["RidgeDecoder", "fit_ridge"]
 
 # features (ROIs x lags) beyond which responses are reduced to their principal components first
 _MOST_FEATURES = 6000
+# time between lags (s), at least
+_SHORTEST_LAG = 0.1
 _PENALTIES = 10.0 ** np.arange(1.5, 6.1, 0.5)
 
 
@@ -51,7 +54,7 @@ class RidgeDecoder:
         return video.reshape(-1, *aligned.frame_size).astype(np.float32)
 
 
-def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.05, future_seconds: float = 0.55) -> RidgeDecoder:
+def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.1, future_seconds: float = 0.55) -> RidgeDecoder:
     """Fit the decoder on training trials; its penalty is the one that decodes validation trials best.
 
     Parameters
@@ -59,7 +62,8 @@ def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.05, future_sec
     aligned
         The session.
     past_seconds, future_seconds
-        Responses from so long before a frame to so long after it are looked at (s).
+        Responses from so long before a frame to so long after it are looked at (s). Those before it tell, by what was
+        shown then, as much as those long after it: without them the movie would run ahead.
 
     Raises
     ------
@@ -72,8 +76,9 @@ def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.05, future_sec
             f"There are {len(train)} training and {len(validation)} validation trials.",
             "The linear decoder needs at least one of each.",
         )
-    # two lags in the time between samples hold all that a plane can say about when
-    step = max(1, round(min(group.interval for group in aligned.groups) * aligned.frame_rate / 2))
+    # a lag a sample; of planes that are scanned faster, the mean over what is between lags
+    interval = max(_SHORTEST_LAG, min(group.interval for group in aligned.groups))
+    step = max(1, round(interval * aligned.frame_rate))
     lags = np.arange(-round(past_seconds * aligned.frame_rate), round(future_seconds * aligned.frame_rate) + 1, step)
     components = _components(aligned, train, max(1, _MOST_FEATURES // len(lags)))
 
@@ -123,6 +128,8 @@ def _design(aligned: AlignedSession, trial: int, lags: np.ndarray, components: n
     lead, tail = max(0, -int(lags.min())), max(0, int(lags.max()))
     # a missing response says nothing; the mean would too, but is not known before the fit
     responses = np.nan_to_num(responses_on_frames(aligned, trial, lead, tail)) @ components
+    if len(lags) > 1:
+        responses = ndimage.uniform_filter1d(responses, int(lags[1] - lags[0]), axis=0, mode="nearest")
     n_frames = len(responses) - lead - tail
     return np.concatenate([responses[lead + lag : lead + lag + n_frames] for lag in lags], axis=1)
 

@@ -38,7 +38,7 @@ Showing = tuple[tuple[int, ...], ...]
 # products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
 _LONGEST_LAG = 3.0
 # more clips than these change the average spectrum little, and the mask and the error model neither
-_SPECTRUM_CLIPS, _COVERAGE_CLIPS, _ERROR_CLIPS = 24, 4, 4
+_SPECTRUM_CLIPS, _COVERAGE_CLIPS, _ERROR_CLIPS = 24, 8, 4
 _PROBES = 6
 
 
@@ -219,8 +219,9 @@ def _setup_of(
         coverage = _ridge_coverage(ridge, aligned)
         return Setup((ridge,), coverage >= 0.5, coverage, margins, mean)
 
+    spread = some[:: max(1, len(some) // _COVERAGE_CLIPS)]
     coverage, mask = information_coverage(
-        encoder, aligned, some[:_COVERAGE_CLIPS], threshold=settings.mask_threshold, seed=settings.seed
+        encoder, aligned, spread, threshold=settings.mask_threshold, seed=settings.seed
     )
     setup = Setup((ridge,), mask, coverage, margins, mean)
     if method != "map":
