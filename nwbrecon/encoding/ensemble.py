@@ -17,6 +17,7 @@ from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding.calibration import dispersion, gate
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
+from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.training import Trainer
 from nwbrecon.errors import EncoderError
@@ -307,6 +308,7 @@ def train(
             "training": training.model_dump(mode="json"),
             "session": aligned.identity,
             "alignment": dict(aligned.settings),
+            "training_data": _data_digest(aligned, [*aligned.trials_in("train"), *validation]),
             "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
         },
     )
@@ -314,3 +316,17 @@ def train(
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
+
+
+def _data_digest(aligned: AlignedSession, trials: Sequence[int]) -> str:
+    """SHA-256 of all that can be learned from these trials: movies, behavior, responses and when they were."""
+    hashes = []
+    for label in trials:
+        trial = aligned.trial(label)
+        onset, stop = trial.times[0], trial.times[0] + len(trial.times) / aligned.frame_rate
+        parts = [trial.video, trial.behavior, trial.valid]
+        for group in aligned.groups:
+            seen = samples_seen(group, onset, stop)
+            parts += [group.timestamps[seen] - onset, group.activity[seen]]
+        hashes.append([digest(np.ascontiguousarray(part).tobytes()) for part in parts])
+    return digest(hashes)

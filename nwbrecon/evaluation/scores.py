@@ -20,8 +20,10 @@ class Scores:
         One row a reconstruction and method (the reconstruction itself and each baseline beside it). Columns: ``clip``,
         ``trial`` (label; of the first where several were fused), ``repeat``, ``onset``, ``n_frames``, ``method``,
         ``pixel_correlation``, ``dynamic_correlation``, ``frame_correlation``, ``lag`` (frames; positive: the
-        reconstruction trails), ``chance`` (mean pixel correlation with other test clips), and the same figures over the
-        whole frame with the suffix ``_full``.
+        reconstruction trails), ``chance`` (mean pixel correlation with other test clips), ``ceiling`` (the pixel
+        correlation that noise from showing to showing would allow; NaN for a clip shown once), the ends of the 95 %
+        intervals of the first three over stretches of the clip with the suffixes ``_low`` and ``_high``, and the same
+        figures over the whole frame with the suffix ``_full``.
     frames
         One row a frame of each reconstruction: ``trial``, ``clip``, ``method``, ``frame``, ``time`` (seconds),
         ``frame_correlation``.
@@ -34,6 +36,9 @@ class Scores:
         Share of the frame that the mask keeps.
     info
         Settings and whatever else explains the figures; what JSON can hold.
+    frequencies
+        Pixel correlation by frequency: ``method``, ``domain`` (``time``, in Hz, or ``space``, in cycles per pixel),
+        ``from_frequency``, ``to_frequency``, ``pixel_correlation`` (mean over clips). Empty where it is not known.
     """
 
     trials: pd.DataFrame
@@ -42,6 +47,7 @@ class Scores:
     summary: pd.DataFrame
     mask_fraction: float
     info: dict[str, Any] = field(default_factory=dict)
+    frequencies: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def mean(self, metric: str, method: str, presentations: str = "all") -> float:
         """Mean of a metric over clips, for a method."""
