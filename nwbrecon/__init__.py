@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nwbrecon.encoding import EncoderEnsemble, train
     from nwbrecon.evaluation import Scores, evaluate
     from nwbrecon.inversion import Reconstruction, Reconstructions, reconstruct
+    from nwbrecon.pipeline.reproduce import Reproduced, reproduce
     from nwbrecon.pipeline.run import RunResult, run
     from nwbrecon.results import Results, read_results, results_name, write_results
     from nwbrecon.session import Session, open_session
@@ -25,6 +26,7 @@ _HOMES = {
     "EncoderEnsemble": "nwbrecon.encoding",
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
+    "Reproduced": "nwbrecon.pipeline.reproduce",
     "Results": "nwbrecon.results",
     "RunResult": "nwbrecon.pipeline.run",
     "Scores": "nwbrecon.evaluation",
@@ -34,6 +36,7 @@ _HOMES = {
     "open_session": "nwbrecon.session",
     "read_results": "nwbrecon.results",
     "reconstruct": "nwbrecon.inversion",
+    "reproduce": "nwbrecon.pipeline.reproduce",
     "results_name": "nwbrecon.results",
     "run": "nwbrecon.pipeline.run",
     "simulate": "nwbrecon.simulation",
@@ -46,6 +49,7 @@ __all__ = [
     "EncoderEnsemble",
     "Reconstruction",
     "Reconstructions",
+    "Reproduced",
     "Results",
     "RunResult",
     "Scores",
@@ -56,6 +60,7 @@ __all__ = [
     "open_session",
     "read_results",
     "reconstruct",
+    "reproduce",
     "results_name",
     "run",
     "simulate",

@@ -283,11 +283,11 @@ class _Run:
                     scores,
                     aligned=aligned,
                     session=self.session,
+                    encoder=encoder,
                     settings=settings.results,
                     extra={
                         "source": {"digest": self.record.source["digest"]},
-                        "settings": {name: getattr(settings, name) for name in ("encoder", "training", "evaluation")},
-                        "encoder": encoder.info,
+                        "settings": {"evaluation": settings.evaluation},
                         "command_line": self.command_line,
                     },
                 )

@@ -21,9 +21,9 @@ from nwbrecon.results import Results, read_results
 from nwbrecon.results.exporting import write_arrays, write_frames
 from nwbrecon.results.report import write_report
 from nwbrecon.results.video import write_video
-from nwbrecon.session import open_session
+from nwbrecon.session import Session, open_session
 
-__all__ = ["Scored", "evaluate_results", "export_results", "report_results"]
+__all__ = ["Scored", "check_source", "evaluate_results", "export_results", "report_results"]
 
 
 @dataclass
@@ -131,6 +131,24 @@ def export_results(
     return Written(written)
 
 
+def check_source(path: str | Path, content: dict[str, Any], session: Session) -> None:
+    """Make sure that a recording is the one that results were made from.
+
+    Raises
+    ------
+    ResultsError
+        If not.
+    """
+    for name in ("identifier", "object_id"):
+        recorded, found = content.get("source", {}).get(name), session.identity.get(name)
+        if recorded != found:
+            raise ResultsError(
+                f"{path} was made from a recording whose {name} is {recorded}; that of "
+                f"{session.identity.get('location')} is {found}.",
+                action="Give the recording that the results were made from.",
+            )
+
+
 @contextmanager
 def _with_true_movies(path: str | Path, source: Any) -> Iterator[tuple[Results, AlignedSession | None]]:
     """Results with the true movies of the recording where it is given, aligned as it was for the results."""
@@ -139,15 +157,8 @@ def _with_true_movies(path: str | Path, source: Any) -> Iterator[tuple[Results, 
         yield results, None
         return
     content = results.provenance
-    with open_session(source) as session:
-        for name in ("identifier", "object_id"):
-            recorded, found = content.get("source", {}).get(name), session.identity.get(name)
-            if recorded != found:
-                raise ResultsError(
-                    f"{path} was made from a recording whose {name} is {recorded}; that of "
-                    f"{session.identity.get('location')} is {found}.",
-                    action="Give the recording that the results were made from.",
-                )
-        settings = load_settings(AlignmentSettings, **content["settings"].get("alignment", {}))
+    settings = load_settings(AlignmentSettings, **content["settings"].get("alignment", {}))
+    with open_session(source, signal=settings.responses.signal) as session:
+        check_source(path, content, session)
         aligned = align(session, settings)
         yield results.with_true_movies(aligned), aligned

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.ndimage import gaussian_filter
 
-from nwbrecon import AlignedSession, Reconstruction, Reconstructions, Scores
+from nwbrecon import AlignedSession, EncoderEnsemble, Reconstruction, Reconstructions, Scores
 from nwbrecon.alignment.model import AlignedGroup
+from nwbrecon.config import EncoderSettings
+from nwbrecon.encoding import VideoEncoder
 from nwbrecon.session import SignalKind
 
 RATE = 30.0
@@ -57,6 +60,39 @@ def aligned_session(clips=3, repeats=2, frames=70, size=(18, 32), seed=0):
     aligned.subject = {"subject_id": "17797", "species": "Mus musculus", "sex": "M", "age": "P90D"}
     aligned.settings = {"frame_rate": RATE, "frame_size": list(size), "seed": 0}
     return aligned
+
+
+def encoder_for(aligned, seed=0):
+    """An encoder of these ROIs that has learned nothing: what it predicts depends on the movie all the same."""
+    member = VideoEncoder(
+        EncoderSettings(channels=8, kernel_size=5),
+        n_rois=aligned.n_rois,
+        frame_size=aligned.frame_size,
+        frame_rate=aligned.frame_rate,
+        behavior_names=aligned.behavior_names,
+        seed=seed,
+    )
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        member.readout.linear.normal_(generator=random)
+        member.readout.position.normal_(generator=random)
+    ones = np.ones(aligned.n_rois)
+    return EncoderEnsemble(
+        [member],
+        rois=aligned.rois,
+        kinds=[group.kind for group in aligned.groups],
+        dispersion=1.5 * ones,
+        linear_scores=ones,
+        validation_scores=np.linspace(0, 0.5, aligned.n_rois),
+        gate={"sees": True, "sentence": "It sees."},
+        history=pd.DataFrame({"epoch": [0], "member": [0]}),
+        info={
+            "version": "0",
+            "training": {"likelihood": "auto", "seed": seed},
+            "session": aligned.identity,
+            "training_data": "a hash",
+        },
+    )
 
 
 def reconstruct(aligned, seed=0, snapshots=4, std=True):

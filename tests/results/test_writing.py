@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, reconstructions, scores, aligned):
+def folder(tmp_path_factory, reconstructions, scores, aligned, encoder):
     """A dandiset with a results file in it."""
     folder = tmp_path_factory.mktemp("dandiset")
     (folder / "dandiset.yaml").write_text("identifier: DANDI:000123\nname: results\n")
     settings = ResultsSettings(include_stimulus=True)
     target = folder / "sub-17797" / results_name(aligned)
-    write_results(target, reconstructions, scores, aligned=aligned, settings=settings)
+    write_results(target, reconstructions, scores, aligned=aligned, encoder=encoder, settings=settings)
     return folder
 
 
@@ -312,7 +312,8 @@ def test_a_folder_that_is_read_only_is_said():
 
 
 def test_pynapple_cuts_the_movie_by_the_trials(path, reconstructions):
-    nap = pytest.importorskip("pynapple")
+    import pynapple as nap
+
     with warnings.catch_warnings():
         # it warns of columns that share a name with one of its methods
         warnings.simplefilter("ignore")
