@@ -139,7 +139,7 @@ def reconstruct(aligned, seed=0, snapshots=4, std=True):
         coverage > 0.4,
         coverage.astype(np.float32),
         settings={"prior": "natural", "seed": 3, "optimizer": {"iterations": 12}},
-        info={"gate": {"true_movie": 0.3, "gray": 0.1}},
+        info={"gate": {"sees": True, "n_visual": 40, "true": 0.3, "wrong": 0.05, "gray": 0.1}},
         warnings=["Pupil size is not in the file."],
     )
 

@@ -11,6 +11,7 @@ import pytest
 
 from nwbrecon.config import ResultsSettings
 from nwbrecon.errors import ResultsError
+from nwbrecon.evaluation import evaluate
 from nwbrecon.results import Results, read_results, write_results
 from nwbrecon.results.report import play, write_report
 
@@ -22,9 +23,11 @@ NASTY = "</script><script>document.title='broken'</script><img src=x onerror=ale
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, reconstructions, scores, aligned):
+def results(tmp_path_factory, reconstructions, aligned, encoder):
     path = tmp_path_factory.mktemp("results") / "results.nwb"
-    write_results(path, reconstructions, scores, aligned=aligned, settings=ResultsSettings(include_stimulus=True))
+    scores = evaluate(reconstructions, aligned)
+    settings = ResultsSettings(include_stimulus=True)
+    write_results(path, reconstructions, scores, aligned=aligned, encoder=encoder, settings=settings)
     return read_results(path)
 
 
@@ -232,6 +235,44 @@ class TestInBrowser:
         asked = {event["params"]["request"]["url"].split(":")[0] for event in events if "request" in event["params"]}
         assert asked <= {"file", "data"}
 
+    @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+    def test_trust_and_pictures_are_on_the_first_screen(self, browser, report, width, height):
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            page = opened(browser, report)
+            bottoms = page.execute_script(
+                "return [...document.querySelectorAll('.card')].map((one) => one.getBoundingClientRect().bottom)"
+            )
+            labels = [card.find_element("tag name", "h3").text for card in page.find_elements("css selector", ".card")]
+            assert labels[0] == "Pixel correlation"
+            assert labels[-1] == "Does the encoder see? yes"
+            # on a narrow screen the first score, its floor and its ceiling
+            assert (bottoms[-1] if width > 1000 else bottoms[0]) <= height
+            text = page.find_element("css selector", ".card").text
+            assert all(words in text for words in ("reconstruction", "ridge decoder", "chance", "ceiling"))
+            seen = "canvas[data-stream=video]" if width > 1000 else ".stills img"
+            picture = page.find_element("css selector", seen)
+            assert picture.is_displayed()
+            assert picture.rect["y"] + picture.rect["height"] <= height
+        finally:
+            browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def test_everything_is_reached_by_the_keyboard(self, page):
+        reached = page.execute_script(
+            "return [...document.querySelectorAll('a[href], button, select, input, summary, [tabindex=\"0\"]')]"
+            ".filter((one) => one.tabIndex >= 0).map((one) => one.id || one.className || one.tagName)"
+        )
+        for name in ("clip", "play", "back", "forward", "scrubber", "speed", "loop", "shade", "smooth", "skip"):
+            assert name in reached
+        # a table that scrolls must scroll by keys too
+        assert "wide scroll" in reached
+        unnamed = page.execute_script(
+            "return [...document.querySelectorAll('button, select, input')].filter((one) => !one.textContent.trim() &&"
+            " !one.ariaLabel && !(one.labels && one.labels.length)).length"
+        )
+        assert unnamed == 0
+
     def test_names_from_the_file_are_text_not_markup(self, browser, tmp_path, results):
         items = [replace(results.reconstructions[0], clip=NASTY)]
         provenance = {
@@ -358,3 +399,16 @@ def test_a_failed_report_leaves_the_old_one(tmp_path, results):
     with pytest.raises(ResultsError, match="needs epoch"):
         write_report(tmp_path / "report.html", results, training=pd.DataFrame({"a": [1]}))
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_every_figure_is_there(report):
+    text = report.read_text(encoding="utf-8")
+    for words in (
+        "Lag of best match",
+        "What is slow or coarse, what is fast or fine",
+        "Where the cells look",
+        "How well each cell is predicted",
+        "Training of the encoder",
+        "When clips of each split were shown",
+    ):
+        assert words in text
