@@ -219,42 +219,6 @@ class TrainingSettings(Settings):
     """Seed of initial weights and data order."""
 
 
-class InversionSettings(Settings):
-    """How responses are turned into video."""
-
-    preset: Literal["map", "ridge"] = "map"
-    """``map``: inversion of the encoder under a prior. ``ridge``: the linear decoder alone."""
-    iterations: Annotated[int, Field(ge=1)] = 20
-    """L-BFGS iterations a clip, at most."""
-    tolerance: Annotated[float, Field(ge=0)] = 1e-4
-    """Relative fall of the objective in an iteration below which the search has converged."""
-    prior: Literal["auto", "movie", "ridge"] = "auto"
-    """``movie``: Gaussian with the spectrum of natural movies. ``ridge``: the same with the linear decoder's movie as
-    mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
-    prior_weight: Positive | None = None
-    """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
-    candidate_weights: tuple[Positive, ...] = (0.5, 1.0, 2.0)
-    """Prior weights to choose from."""
-    hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the ROIs that is held out to choose prior and weight."""
-    selection_trials: Annotated[int, Field(ge=1)] = 3
-    """Number of trials, each of another clip, on which prior and weight are chosen."""
-    fuse: Literal["none", "repeats"] = "none"
-    """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
-    behavior: Literal["given", "withheld"] = "given"
-    """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed."""
-    tail_seconds: Annotated[float, Field(ge=0)] = 0.3
-    """Responses until so long after the clip's end are used; what was shown then is inferred too (s)."""
-    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Pixels with at least this share of the best pixel's information are scored."""
-    uncertainty: bool = True
-    """Give a standard deviation for every pixel, calibrated on validation clips."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to invert; ``auto`` takes the GPU where there is one."""
-    seed: int = 0
-    """Seed of held-out ROIs and random probes."""
-
-
 class Bauer2026Settings(Settings):
     """The published reconstruction (Bauer, Margrie & Clopath 2026, eLife 14:RP105081), as its code was released."""
 
@@ -303,6 +267,47 @@ class TransparencySettings(Settings):
     The released script leaves this out."""
     seed: int = 0
     """Seed of the initial mask and of the choice of trials."""
+
+
+class InversionSettings(Settings):
+    """How responses are turned into video."""
+
+    preset: Literal["map", "ridge", "bauer2026", "bauer2026-text"] = "map"
+    """``map``: inversion of the encoder under a prior. ``ridge``: the linear decoder alone. ``bauer2026``: the
+    published method as its code was released, slow; ``bauer2026-text``: as its paper says, where that differs."""
+    iterations: Annotated[int, Field(ge=1)] = 20
+    """L-BFGS iterations a clip, at most."""
+    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+    """Relative fall of the objective in an iteration below which the search has converged."""
+    prior: Literal["auto", "movie", "ridge"] = "auto"
+    """``movie``: Gaussian with the spectrum of natural movies. ``ridge``: the same with the linear decoder's movie as
+    mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
+    prior_weight: Positive | None = None
+    """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
+    candidate_weights: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    """Prior weights to choose from."""
+    hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the ROIs that is held out to choose prior and weight."""
+    selection_trials: Annotated[int, Field(ge=1)] = 3
+    """Number of trials, each of another clip, on which prior and weight are chosen."""
+    fuse: Literal["none", "repeats"] = "none"
+    """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
+    behavior: Literal["given", "withheld"] = "given"
+    """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed."""
+    tail_seconds: Annotated[float, Field(ge=0)] = 0.3
+    """Responses until so long after the clip's end are used; what was shown then is inferred too (s)."""
+    mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Pixels with at least this share of the best pixel's information are scored."""
+    uncertainty: bool = True
+    """Give a standard deviation for every pixel, calibrated on validation clips."""
+    published: Bauer2026Settings | None = None
+    """Details of the published method, for the presets of its name; ``None`` takes them as published."""
+    transparency: TransparencySettings | None = TransparencySettings()
+    """How the mask of the published method is trained; ``None`` does without one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to invert; ``auto`` takes the GPU where there is one."""
+    seed: int = 0
+    """Seed of held-out ROIs and random probes."""
 
 
 class EvaluationSettings(Settings):

@@ -405,5 +405,6 @@ class _Handler(BaseHTTPRequestHandler):
                 if asset is None
                 else asset.read(offset, min(offset + (1 << 20), stop))
             )
-            self.wfile.write(piece)
+            # counted first: who has received it may ask at once
             self.asked.sent += len(piece)
+            self.wfile.write(piece)

@@ -71,8 +71,10 @@ def align(
 
     Examples
     --------
-    >>> aligned = align(open_session("mouse.nwb"), frame_rate=30.0, frame_size=(36, 64))  # doctest: +SKIP
-    >>> print(aligned.describe_split())  # doctest: +SKIP
+    ::
+
+        aligned = align(open_session("mouse.nwb"), frame_rate=30.0, frame_size=(36, 64))
+        print(aligned.describe_split())
     """
     settings = load_settings(AlignmentSettings, **{**(settings.model_dump() if settings else {}), **overrides})
     plan = plan_trials(session, settings)

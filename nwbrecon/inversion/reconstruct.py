@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,8 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import choose_device, device_of
-from nwbrecon.errors import InversionError
+from nwbrecon.errors import InversionError, SettingsError
+from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.objective import gather_evidence
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.reconstructor import Reconstructor
@@ -38,6 +39,7 @@ def reconstruct(
     """Reconstruct what was shown from the responses to it.
 
     Each trial is reconstructed by itself, with the linear decoder's movie beside it, unless the settings fuse repeats.
+    How it is done is the settings' preset.
     If the encoder does not see (its gate), the linear decoder's movies are given under that name.
 
     Parameters
@@ -64,6 +66,8 @@ def reconstruct(
         If the encoder was trained on another session.
     InversionError
         If there are no such trials.
+    SettingsError
+        If repeats are to be fused by the published method.
     """
     settings = settings or InversionSettings()
     encoder.check_fits(aligned)
@@ -72,26 +76,22 @@ def reconstruct(
     groups = _groups(aligned, labels, settings)
     keeper = _Keeper(state, encoder, aligned, labels, settings)
 
-    sees = bool(encoder.gate["sees"]) and settings.preset == "map"
+    method = settings.preset if encoder.gate["sees"] else "ridge"
     setup = keeper.setup()
     if setup is None:
-        setup = make_setup(encoder, aligned, labels, settings, sees=sees)
+        setup = make_setup(encoder, aligned, labels, settings, method)
         keeper.keep_setup(setup)
 
     items = []
     for members in progress(groups, label="reconstructing", unit="clip"):
         item = keeper.item(members[0])
         if item is None:
-            item = (
-                _invert(setup, encoder, aligned, members, settings)
-                if sees
-                else _decode_linearly(setup, aligned, members)
-            )
+            item = _MAKERS[method](setup, encoder, aligned, members, settings)
             keeper.keep_item(item)
         items.append(item)
 
     warnings = list(aligned.warnings)
-    if settings.preset == "map" and not sees:
+    if method != settings.preset:
         warnings.append(
             f"{encoder.gate['sentence']} The movies given are the linear decoder's. More minutes of unique movie, more "
             "or better cells, and a check of the clocks would help."
@@ -100,7 +100,7 @@ def reconstruct(
         warnings.append("The recording has neither running nor pupil: the encoder does without behavior.")
     return Reconstructions(
         items,
-        method="map" if sees else "ridge",
+        method=method,
         mask=setup.mask,
         coverage=setup.coverage,
         settings=settings.model_dump(mode="json"),
@@ -139,6 +139,11 @@ def _groups(aligned: AlignedSession, labels: list[int], settings: InversionSetti
     """Trials that make one movie together."""
     if settings.fuse == "none":
         return [(trial,) for trial in labels]
+    if settings.preset in PRESETS:
+        raise SettingsError(
+            f"The preset {settings.preset} reconstructs one trial at a time, and fuse is {settings.fuse!r}.",
+            action="Set fuse to 'none', or use the preset map.",
+        )
     rows = aligned.trials.loc[labels]
     return [
         tuple(int(trial) for trial in of_clip.index) for _, of_clip in rows.groupby(["clip", "n_frames"], sort=False)
@@ -192,6 +197,41 @@ def _invert(
             "seconds": time.perf_counter() - started,
         },
     )
+
+
+def _as_published(
+    setup: Setup,
+    encoder: EncoderEnsemble,
+    aligned: AlignedSession,
+    trials: tuple[int, ...],
+    settings: InversionSettings,
+) -> Reconstruction:
+    item = reconstruct_bauer2026(
+        encoder,
+        aligned,
+        trials[0],
+        settings.published or PRESETS[settings.preset],
+        transparency=setup.transparency,
+    )
+    item.baselines["ridge"] = _decode_linearly(setup, aligned, trials).video
+    return item
+
+
+def _linear_only(
+    setup: Setup,
+    encoder: EncoderEnsemble,
+    aligned: AlignedSession,
+    trials: tuple[int, ...],
+    settings: InversionSettings,
+) -> Reconstruction:
+    return _decode_linearly(setup, aligned, trials)
+
+
+_MAKERS: dict[str, Callable[..., Reconstruction]] = {
+    "map": _invert,
+    "ridge": _linear_only,
+    **dict.fromkeys(PRESETS, _as_published),
+}
 
 
 def _decode_linearly(setup: Setup, aligned: AlignedSession, trials: tuple[int, ...]) -> Reconstruction:

@@ -20,6 +20,7 @@ from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
 from nwbrecon.inversion.selection import Case, choose_prior, held_out_neighborhoods
+from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features, fit_error_model
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
@@ -56,6 +57,8 @@ class Setup:
         How it was chosen.
     error_model
         ``None`` where no uncertainty is asked for.
+    transparency
+        Mask of the published method, where that is used.
     """
 
     ridge: RidgeDecoder
@@ -68,6 +71,7 @@ class Setup:
     prior_weight: float = 0.0
     choice: list[dict[str, Any]] = field(default_factory=list)
     error_model: ErrorModel | None = None
+    transparency: np.ndarray | None = None
 
     def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> MoviePrior:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""
@@ -85,6 +89,8 @@ class Setup:
         arrays |= {f"covariance.{kind}": value for kind, value in self.covariances.items()}
         ridge = {name: value for name, value in vars(self.ridge).items() if isinstance(value, np.ndarray)}
         arrays |= {f"ridge.{name}": value for name, value in ridge.items()}
+        if self.transparency is not None:
+            arrays["transparency"] = self.transparency
         if self.error_model is not None:
             arrays["error_model.weights"] = self.error_model.weights
         write_arrays(folder / "setup.safetensors", arrays)
@@ -123,11 +129,12 @@ class Setup:
             prior_weight=kept["prior_weight"],
             choice=kept["choice"],
             error_model=None if model is None else ErrorModel(arrays["error_model.weights"], **model),
+            transparency=arrays.get("transparency"),
         )
 
 
 def make_setup(
-    encoder: EncoderEnsemble, aligned: AlignedSession, trials: list[int], settings: InversionSettings, *, sees: bool
+    encoder: EncoderEnsemble, aligned: AlignedSession, trials: list[int], settings: InversionSettings, method: str
 ) -> Setup:
     """Settle what the clips share. Only training and validation movies, and responses, are looked at.
 
@@ -141,8 +148,8 @@ def make_setup(
         Trials that are to be reconstructed; prior and weight are chosen on the responses of some of these.
     settings
         How to invert.
-    sees
-        Whether the encoder is good enough to be inverted; otherwise only the linear decoder is set up.
+    method
+        The settings' preset, or ``ridge`` if the encoder is not good enough to be inverted.
     """
     ridge = fit_ridge(aligned)
     margins = Margins(encoder.warm_up, round(settings.tail_seconds * aligned.frame_rate))
@@ -150,13 +157,18 @@ def make_setup(
     some = [train[index] for index in np.unique(np.linspace(0, len(train) - 1, _SPECTRUM_CLIPS).astype(int))]
     movies = [aligned.trial(trial).video for trial in some]
     mean = float(np.mean([movie.mean() for movie in movies]))
-    if not sees:
+    if method == "ridge":
         coverage = _ridge_coverage(ridge, aligned)
         return Setup(ridge, coverage >= 0.5, coverage, margins, mean)
 
     coverage, mask = information_coverage(
         encoder, aligned, some[:_COVERAGE_CLIPS], threshold=settings.mask_threshold, seed=settings.seed
     )
+    if method != "map":
+        setup = Setup(ridge, mask, coverage, margins, mean)
+        if settings.transparency is not None:
+            setup.transparency = train_transparency(encoder, aligned, train, settings.transparency)
+        return setup
     height, width = aligned.frame_size
     lags = (round(_LONGEST_LAG * aligned.frame_rate), height - 1, width - 1)
     validation = aligned.trials_in("validation")

@@ -161,7 +161,9 @@ def run(
 
     Examples
     --------
-    >>> run("mouse.nwb", "out", training__members=3)  # doctest: +SKIP
+    ::
+
+        run("mouse.nwb", "out", training__members=3)
     """
     settings = load_settings(RunSettings, **{**(settings.model_dump() if settings else {}), **overrides})
     out = Path(out)

@@ -9,7 +9,12 @@ from nwbrecon.evaluation import Scores
 
 __all__ = ["by_clip", "by_frame", "method_label", "methods", "metric_label"]
 
-_METHODS = {"map": "reconstruction", "ridge": "ridge decoder", "bauer2026": "reconstruction (bauer2026)"}
+_METHODS = {
+    "map": "reconstruction",
+    "ridge": "ridge decoder",
+    "bauer2026": "published method",
+    "bauer2026-text": "published method (by its text)",
+}
 
 
 def by_clip(scores: Scores, metric: str, method: str) -> pd.DataFrame:

@@ -66,8 +66,10 @@ def open_session(
 
     Examples
     --------
-    >>> with open_session("mouse.nwb") as session:  # doctest: +SKIP
-    ...     print(session)
+    ::
+
+        with open_session("mouse.nwb") as session:
+            print(session)
     """
     resolved: Source = resolve(source, dandi_instance=dandi_instance)
     files = resolved.open()

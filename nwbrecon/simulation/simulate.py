@@ -48,8 +48,9 @@ def simulate(
 
     Examples
     --------
-    >>> simulate("mouse.nwb", rois=100, minutes=4)  # doctest: +SKIP
-    PosixPath('mouse.nwb')
+    ::
+
+        simulate("mouse.nwb", rois=100, minutes=4)
     """
     path = Path(path)
     settings = load_settings(SimulationSettings, **{**(settings.model_dump() if settings else {}), **overrides})

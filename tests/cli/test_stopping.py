@@ -50,7 +50,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_like_one_that_is_not(mouse, 
         "in training": lambda: any(state.glob("training-*/member-0/epoch-2.safetensors")),
         "before the first clip": lambda: any(state.glob("reconstruction-*/setup.json")),
         "among the clips": lambda: len(list(state.glob("reconstruction-*/trial-*.json"))) > 3,
-        "with the results": lambda: any(out.glob("*.nwb")),
+        "with the results": lambda: any(out.glob("[!.]*.nwb")),
     }
     for moment, reached in moments.items():
         status, said = stop_when(start(mouse, out, config), reached)

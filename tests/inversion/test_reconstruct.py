@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from small import FRAME_SIZE, make_mouse, smooth_noise
 
-from nwbrecon.config import InversionSettings
-from nwbrecon.errors import EncoderError, InversionError
+from nwbrecon.config import InversionSettings, TransparencySettings
+from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion import reconstruct
+from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
+from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.metrics import dynamic_correlation, lag_correlations, pixel_correlation
 
 # the choice of prior and the uncertainty take their time, and have their own tests
@@ -248,3 +250,24 @@ def test_another_session_is_refused(small_encoder):
     other = make_mouse(n_rois=12, train=2, validation=1, test=1, seconds=2.0, make_movie=smooth_noise).aligned
     with pytest.raises(EncoderError, match="ROIs 12"):
         reconstruct(small_encoder, other, settings=QUICK)
+
+
+@pytest.mark.parametrize("preset", ["bauer2026", "bauer2026-text"])
+def test_the_published_method_is_a_preset(preset, small_mouse, small_encoder, tmp_path):
+    aligned = small_mouse.aligned
+    (trial, *_) = aligned.trials_in("test")
+    published = PRESETS[preset].model_copy(update={"iterations": 3})
+    transparency = TransparencySettings(iterations=2, window_frames=40)
+    settings = InversionSettings(preset=preset, published=published, transparency=transparency, device="cpu")
+    made = reconstruct(small_encoder, aligned, [trial], settings, state=tmp_path)
+    assert made.method == preset
+    (item,) = made
+    mask = train_transparency(small_encoder, aligned, aligned.trials_in("train"), transparency)
+    expected = reconstruct_bauer2026(small_encoder, aligned, trial, published, transparency=mask)
+    np.testing.assert_array_equal(item.video, expected.video)
+    assert item.baselines["ridge"].shape == item.video.shape
+    # what was kept is taken up
+    (again,) = reconstruct(small_encoder, aligned, [trial], settings, state=tmp_path)
+    np.testing.assert_array_equal(again.video, item.video)
+    with pytest.raises(SettingsError, match="one trial at a time"):
+        reconstruct(small_encoder, aligned, settings=settings.model_copy(update={"fuse": "repeats"}))

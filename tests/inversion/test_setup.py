@@ -14,7 +14,7 @@ FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device=
 @pytest.fixture(scope="module")
 def setup(small_mouse, small_encoder):
     aligned = small_mouse.aligned
-    return make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, sees=True)
+    return make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, "map")
 
 
 def test_margins_are_the_memory_and_the_tail(setup, small_encoder):
@@ -78,7 +78,7 @@ def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder)
     settings = InversionSettings(
         candidate_weights=(1.0, 300.0), selection_trials=2, iterations=6, uncertainty=False, device="cpu"
     )
-    made = make_setup(small_encoder, aligned, aligned.trials_in("test"), settings, sees=True)
+    made = make_setup(small_encoder, aligned, aligned.trials_in("test"), settings, "map")
     assert made.error_model is None
     assert len(made.choice) == 4
     best = min(made.choice, key=lambda row: row["held_out"])
@@ -89,7 +89,7 @@ def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder)
 
 def test_an_encoder_that_does_not_see_leaves_the_linear_decoder(small_mouse, small_encoder):
     aligned = small_mouse.aligned
-    made = make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, sees=False)
+    made = make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, "ridge")
     assert made.covariances == {}
     assert made.error_model is None
     assert made.coverage.max() == 1
@@ -105,7 +105,7 @@ def test_test_clips_are_not_looked_at(setup, small_mouse, small_encoder):
     for trial in aligned.trials_in("test"):
         row = aligned.trials.loc[trial]
         aligned.video[row["first_frame"] : row["first_frame"] + row["n_frames"]] = 0
-    blanked = make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, sees=True)
+    blanked = make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, "map")
     np.testing.assert_array_equal(blanked.mask, setup.mask)
     np.testing.assert_array_equal(blanked.ridge.weights, setup.ridge.weights)
     np.testing.assert_array_equal(blanked.error_model.weights, setup.error_model.weights)
