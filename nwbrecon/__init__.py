@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from nwbrecon.pipeline.reproduce import Reproduced, reproduce
     from nwbrecon.pipeline.run import RunResult, run
     from nwbrecon.results import Results, read_results, results_name, write_results
+    from nwbrecon.results.report import Player, play
     from nwbrecon.session import Session, open_session
     from nwbrecon.simulation import simulate
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
     "EncoderEnsemble": "nwbrecon.encoding",
+    "Player": "nwbrecon.results.report",
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
     "Reproduced": "nwbrecon.pipeline.reproduce",
@@ -34,6 +36,7 @@ _HOMES = {
     "align": "nwbrecon.alignment",
     "evaluate": "nwbrecon.evaluation",
     "open_session": "nwbrecon.session",
+    "play": "nwbrecon.results.report",
     "read_results": "nwbrecon.results",
     "reconstruct": "nwbrecon.inversion",
     "reproduce": "nwbrecon.pipeline.reproduce",
@@ -47,6 +50,7 @@ _HOMES = {
 __all__ = [
     "AlignedSession",
     "EncoderEnsemble",
+    "Player",
     "Reconstruction",
     "Reconstructions",
     "Reproduced",
@@ -58,6 +62,7 @@ __all__ = [
     "align",
     "evaluate",
     "open_session",
+    "play",
     "read_results",
     "reconstruct",
     "reproduce",

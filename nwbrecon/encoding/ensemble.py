@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nwbrecon._version import __version__
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.display import block, list_html, table_html
 from nwbrecon.encoding.calibration import dispersion, gate
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
@@ -246,6 +247,31 @@ class EncoderEnsemble(nn.Module):
             f"EncoderEnsemble: {len(self.members)} member(s), {self.n_rois} ROIs, single-trial correlation "
             f"{correlation:.3f} on validation clips\n  {self.gate['sentence']}"
         )
+
+    def _repr_html_(self) -> str:
+        scores = self.validation_scores[np.isfinite(self.validation_scores)]
+        quarters = np.quantile(scores, [0.25, 0.5, 0.75]) if len(scores) else np.full(3, np.nan)
+        gate = self.gate
+        rows = [
+            ("members", "ROIs", "frame size", "frame rate (Hz)", "behavior", "epochs"),
+            (
+                str(len(self.members)),
+                str(self.n_rois),
+                "x".join(map(str, self._encoders[0].frame_size)),
+                f"{self._encoders[0].frame_rate:g}",
+                ", ".join(self._encoders[0].behavior_names) or "none",
+                f"{self.history['epoch'].max():.0f}" if "epoch" in self.history else "",
+            ),
+        ]
+        correlations = [
+            ("single-trial correlation on validation clips", "25 %", "median", "75 %"),
+            (
+                f"{np.mean(scores):.3f} (mean over ROIs)" if len(scores) else "not known",
+                *(f"{q:.3f}" for q in quarters),
+            ),
+        ]
+        verdict = [str(gate["sentence"])] if "sentence" in gate else []
+        return block("Encoder", list_html(verdict), table_html(rows), table_html(correlations))
 
 
 def train(

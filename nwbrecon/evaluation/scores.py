@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from nwbrecon.display import block, table_html
+
 __all__ = ["Scores"]
 
 
@@ -53,3 +55,19 @@ class Scores:
         """Mean of a metric over clips, for a method."""
         rows = self.summary.query("metric == @metric and method == @method and presentations == @presentations")
         return float(rows["mean"].iloc[0])
+
+    def _repr_html_(self) -> str:
+        table = self.summary[self.summary["presentations"] == "all"]
+        found = list(dict.fromkeys(table["method"]))
+        rows = [("mean over clips (95 % interval)", *found)]
+        for metric, of_metric in table.groupby("metric", sort=False):
+            by_method = of_metric.set_index("method")
+            cells = [_cell(by_method.loc[method]) if method in by_method.index else "" for method in found]
+            rows.append((str(metric).replace("_", " "), *cells))
+        clips = self.trials["clip"].nunique()
+        return block(f"Scores of {clips} clips over {self.mask_fraction:.0%} of the frame", table_html(rows))
+
+
+def _cell(row: pd.Series) -> str:
+    interval = f" ({row['low']:.2f} to {row['high']:.2f})" if pd.notna(row["low"]) else ""
+    return f"{row['mean']:.2f}{interval}" if pd.notna(row["mean"]) else "–"
