@@ -50,7 +50,6 @@ def test_of_two_writers_the_first_to_finish_is_kept_and_the_other_told(tmp_path:
 
 @pytest.mark.parametrize("name", ["a.nwb", "[odd] name*.nwb"])
 def test_what_a_killed_writer_left_goes_after_a_day(tmp_path: Path, name: str):
-    keys = [(name, "x"), (name, "y"), ("b.nwb", "z")]
     old, fresh, other = (
         tmp_path / f".{of}.{key}.partial.nwb" for of, key in ((name, "x"), (name, "y"), ("b.nwb", "z"))
     )

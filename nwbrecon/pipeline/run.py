@@ -250,7 +250,7 @@ class _Run:
         if not self.done("report"):
             log.info("Writing the report.")
             with self.step("report") as path:
-                write_report(path, results, aligned=aligned, training=encoder.history)
+                write_report(path, results, aligned=aligned)
         if not self.done("video"):
             log.info("Writing the video.")
             with self.step("video") as path:

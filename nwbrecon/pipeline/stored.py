@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -102,6 +102,7 @@ def export_results(
     *,
     video: str | Path | None = None,
     frames: str | Path | None = None,
+    frames_kind: Literal["png", "tiff"] = "png",
     arrays: str | Path | None = None,
     source: Any = None,
 ) -> Written:
@@ -114,7 +115,9 @@ def export_results(
     video
         Video side by side: ``.mp4``, ``.mkv`` (lossless) or ``.gif``.
     frames
-        Folder for single frames as PNG.
+        Folder for single frames.
+    frames_kind
+        ``png``: a file a frame; ``tiff``: a stack a movie, in floating point.
     arrays
         Arrays: ``.npz`` or ``.zarr``.
     source
@@ -125,7 +128,7 @@ def export_results(
         if video is not None:
             written["video"] = write_video(video, results)
         if frames is not None:
-            written["frames"] = write_frames(frames, results)
+            written["frames"] = write_frames(frames, results, frames_kind)
         if arrays is not None:
             written["arrays"] = write_arrays(arrays, results)
     return Written(written)

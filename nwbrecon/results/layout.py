@@ -26,6 +26,7 @@ LAGS = "lag_correlation"
 FREQUENCIES = "frequency_correlation"
 ROIS = "rois"
 GROUPS = "response_groups"
+TRAINING = "encoder_training"
 PROVENANCE = "provenance"
 
 MODULE_DESCRIPTION = (
@@ -104,6 +105,9 @@ COLUMNS = {
     "validation_correlation": "Correlation of predicted and recorded responses over the validation clips",
     "dispersion": "Variance of the residuals over what the likelihood expects; its inverse weighs the ROI in the fit",
     "scale": "What responses were divided by before they were predicted, in units of the recording's signal",
+    "epoch": "Passes over the training clips, 0 before the first",
+    "member": "Number of the encoder in the ensemble",
+    "loss": "Mean loss over the epoch; NaN before the first",
     "rois": "The ROIs of the group in the order of the columns of its series",
     "predicted": "Predicted responses of the group",
     "path": "What it is: a JSONPath (RFC 9535) without its leading '$.'",

@@ -38,6 +38,8 @@ class Results:
         what the recording says of it; ``None`` where no encoder was at hand.
     predicted
         What the encoder predicts for the reconstructed movies, by response group; may be empty.
+    training
+        History of the encoder's training, one row an epoch and member; may be empty.
     """
 
     reconstructions: Reconstructions
@@ -46,6 +48,7 @@ class Results:
     true_movies: list[np.ndarray] | None = None
     rois: pd.DataFrame | None = None
     predicted: dict[str, Predicted] = field(default_factory=dict)
+    training: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def warnings(self) -> list[str]:

@@ -77,6 +77,10 @@ def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
         module.add(_snapshots(reconstructions))
     if prepared.rois is not None:
         add_rois(module, prepared.rois, prepared.predicted)
+    if len(prepared.training):
+        module.add(
+            _table(layout.TRAINING, "How the encoder was trained, one row an epoch and member.", prepared.training)
+        )
     rows = pd.DataFrame(provenance.to_rows(prepared.content), columns=["path", "value"])
     text = "Everything needed to reproduce or refute these results: one value a row, nested content spread over paths."
     module.add(_table(layout.PROVENANCE, text, rows))

@@ -44,6 +44,8 @@ class Prepared:
         Gives each trial's split and repeat, where known.
     settings
         What to store.
+    training
+        History of the encoder's training; may be empty.
     rois, predicted
         What is known of each ROI, and what is predicted for the reconstructed movies, where an encoder was given.
     """
@@ -56,6 +58,7 @@ class Prepared:
     settings: ResultsSettings
     rois: pd.DataFrame | None = None
     predicted: Mapping[str, Predicted] = field(default_factory=dict)
+    training: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def prepare(
@@ -111,7 +114,7 @@ def prepare(
         }
     for key, value in extra.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
-    rois, predicted = None, {}
+    rois, predicted, training = None, {}, pd.DataFrame()
     if encoder is not None:
         if aligned is None:
             raise ResultsError(
@@ -122,12 +125,12 @@ def prepare(
         content["encoder"] = trained | {"session": provenance.portable_identity(trained.get("session", {}))}
         architecture = next(member for member in encoder.members if isinstance(member, VideoEncoder)).settings
         content["settings"] |= {"encoder": architecture, "training": encoder.info["training"]}
-        rois = describe_rois(encoder, aligned)
+        rois, training = describe_rois(encoder, aligned), encoder.history
         predicted = predict_responses(encoder, aligned, stored) if settings.include_predictions else {}
     if content.get("command_line"):
         content["command_line"] = provenance.portable_command(content["command_line"])
     content = provenance.portable_text(content, _folders(session or aligned))
-    return Prepared(stored, scores, true_movies, content, aligned, settings, rois, predicted)
+    return Prepared(stored, scores, true_movies, content, aligned, settings, rois, predicted, training)
 
 
 def _folders(source: Session | AlignedSession | None) -> list[Path]:

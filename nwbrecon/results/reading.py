@@ -79,7 +79,15 @@ def _results(path: Path, nwb: Any) -> Results:
     scores = _scores(module, trials, content) if "scores" in content else None
     has_true = layout.TRUE in module.data_interfaces
     true_movies = list(_cut(module[layout.TRUE], trials["n_frames"])) if has_true else None
-    return Results(reconstructions, scores, content, true_movies, read_rois(module), read_predicted(module))
+    return Results(
+        reconstructions,
+        scores,
+        content,
+        true_movies,
+        rois=read_rois(module),
+        predicted=read_predicted(module),
+        training=_rows(module, layout.TRAINING),
+    )
 
 
 def _check_version(path: Path, schema: dict[str, Any]) -> None:

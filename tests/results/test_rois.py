@@ -99,6 +99,10 @@ def test_the_encoder_is_identified(path, encoder):
     assert kept["settings"]["training"] == {"likelihood": "auto", "seed": 0}
 
 
+def test_the_training_comes_back(path, encoder):
+    pd.testing.assert_frame_equal(read_results(path).training, encoder.history, check_dtype=False)
+
+
 def test_an_encoder_of_another_session_is_refused(tmp_path, aligned, encoder, reconstructions):
     with pytest.raises(ResultsError, match="aligned session"):
         write_results(tmp_path / "a.nwb", reconstructions, None, encoder=encoder)

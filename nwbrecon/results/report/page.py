@@ -31,7 +31,6 @@ def write_report(
     results: Results,
     *,
     aligned: AlignedSession | None = None,
-    training: pd.DataFrame | None = None,
     megabytes: float = 8.0,
 ) -> Path:
     """Write one self-contained HTML page: scores first, then the movies, then all that led to them.
@@ -44,8 +43,6 @@ def write_report(
         From `read_results`, so that the page shows what is stored.
     aligned
         The session that was reconstructed: gives the true movies, and the responses that run in step with them.
-    training
-        History of the encoder's training, one row an epoch, for its curve.
     megabytes
         About how large the movies in the page may grow together. The first showing of each clip goes in as long as
         there is room; the page says which do.
@@ -78,7 +75,7 @@ def write_report(
             warnings=results.warnings,
             ingredients=summary.ingredients(results),
             trials=summary.trials(results, {clip["row"] for clip in parts["clips"]}),
-            pictures=_pictures(results, aligned, training),
+            pictures=_pictures(results, aligned),
             settings=to_rows(results.provenance.get("settings", {})),
             # what concerns single clips is in the results file; here it would bury the rest
             provenance=to_rows(
@@ -191,7 +188,7 @@ def _curves(results: Results, item: Reconstruction) -> list[dict[str, Any]]:
     return curves
 
 
-def _pictures(results: Results, aligned: AlignedSession | None, training: pd.DataFrame | None) -> dict[str, Picture]:
+def _pictures(results: Results, aligned: AlignedSession | None) -> dict[str, Picture]:
     reconstructions, scores = results.reconstructions, results.scores
     row = summary.median_row(results)
     item = reconstructions[row]
@@ -257,8 +254,8 @@ def _pictures(results: Results, aligned: AlignedSession | None, training: pd.Dat
         figures.mask_figure(reconstructions),
         f"Coverage of the screen by receptive fields, with the outline of the mask: {mask.mean():.0%} of the frame.",
     )
-    if training is not None:
-        made["training"] = picture(figures.training_figure(training), "Training curves of the encoder.")
+    if len(results.training):
+        made["training"] = picture(figures.training_figure(results.training), "Training curves of the encoder.")
     return made
 
 

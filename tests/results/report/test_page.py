@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from base64 import b64encode
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.results import Results, read_results, write_results
 from nwbrecon.results.report import play, write_report
+from nwbrecon.results.video import side_by_side, write_video
 
 chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 chromedriver = shutil.which("chromedriver")
@@ -33,8 +35,7 @@ def results(tmp_path_factory, reconstructions, aligned, encoder):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, results, aligned):
-    training = pd.DataFrame({"epoch": range(5), "training_loss": range(5, 0, -1), "validation_correlation": 0.2})
-    return write_report(tmp_path_factory.mktemp("report") / "report.html", results, aligned=aligned, training=training)
+    return write_report(tmp_path_factory.mktemp("report") / "report.html", results, aligned=aligned)
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +306,41 @@ class TestInBrowser:
         browser.switch_to.default_content()
         assert browser.get_log("browser") == []
 
+    def test_the_exported_video_plays_frame_by_frame(self, browser, tmp_path, results):
+        video = b64encode(write_video(tmp_path / "a.mp4", results, rows=[1], height=180).read_bytes()).decode()
+        # not as a file: a page may not read the pixels of another file
+        html = (
+            f'<!DOCTYPE html><video id="v" src="data:video/mp4;base64,{video}" muted></video><canvas id="c"></canvas>'
+        )
+        (tmp_path / "a.html").write_text(f"<!DOCTYPE html>{html}", encoding="utf-8")
+        browser.get((tmp_path / "a.html").as_uri())
+        wait(browser, lambda: browser.execute_script("return document.getElementById('v').readyState >= 2"))
+        item = results.reconstructions[1]
+        wanted = list(side_by_side(item, results.true_movies[1], mask=results.reconstructions.mask, height=180))
+        size = browser.execute_script("const v = document.getElementById('v'); return [v.videoHeight, v.videoWidth]")
+        assert tuple(size) == wanted[0].shape[:2]
+        assert browser.execute_script("return document.getElementById('v').duration") == pytest.approx(
+            70 / 30, abs=0.05
+        )
+        for index in (0, 33, 69):
+            levels = browser.execute_async_script(
+                """
+                const [at, done] = arguments, v = document.getElementById("v"), c = document.getElementById("c");
+                v.addEventListener("seeked", () => {
+                  [c.width, c.height] = [v.videoWidth, v.videoHeight];
+                  const context = c.getContext("2d");
+                  context.drawImage(v, 0, 0);
+                  done([...context.getImageData(0, 0, c.width, c.height).data]);
+                }, { once: true });
+                v.currentTime = at;
+                """,
+                (index + 0.5) / 30,
+            )
+            shown = np.array(levels).reshape(*size, 4)[..., :3]
+            errors = [np.abs(shown - frame).mean() for frame in wanted]
+            assert int(np.argmin(errors)) == index
+            assert min(errors) < 6
+
     def test_it_prints(self, page):
         import base64
 
@@ -397,7 +433,7 @@ def test_a_baseline_that_stands_in_is_called_by_its_name(tmp_path, results):
 def test_a_failed_report_leaves_the_old_one(tmp_path, results):
     (tmp_path / "report.html").write_text("old")
     with pytest.raises(ResultsError, match="needs epoch"):
-        write_report(tmp_path / "report.html", results, training=pd.DataFrame({"a": [1]}))
+        write_report(tmp_path / "report.html", replace(results, training=pd.DataFrame({"a": [1]})))
     assert (tmp_path / "report.html").read_text() == "old"
 
 
