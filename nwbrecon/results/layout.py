@@ -108,8 +108,11 @@ COLUMNS = {
     "epoch": "Passes over the training clips, 0 before the first",
     "member": "Number of the encoder in the ensemble",
     "loss": "Mean loss over the epoch; NaN before the first",
-    "rois": "The ROIs of the group in the order of the columns of its series",
-    "predicted": "Predicted responses of the group",
+    "rois": "The ROIs of the group",
+    "predicted": "Response that the encoder predicts for the reconstructed movies, at the 'sample_times' of the ROI's "
+    "group in 'response_groups', in units of 'scale': times it, in units of the recording's signal; NaN where the "
+    "prediction lacks its past",
+    "sample_times": "When each predicted sample was taken, in seconds on the session clock",
     "path": "What it is: a JSONPath (RFC 9535) without its leading '$.'",
     "value": "Its value as JSON",
 }
@@ -140,11 +143,6 @@ def slug(name: str) -> str:
 def score_name(metric: str, method: str, main: str) -> str:
     """Name the column or series of a score: the metric, followed by the method where it is not the main one."""
     return metric if method == main else f"{metric}_{slug(method)}"
-
-
-def predicted_name(group: str) -> str:
-    """Name the predicted responses of a group."""
-    return f"predicted_responses_{slug(group)}"
 
 
 def series_name(baseline: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from hdmf.backends.hdf5.h5_utils import H5DataIO
-from pynwb import TimeSeries
 from pynwb.base import ProcessingModule
 from pynwb.core import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
 
@@ -87,42 +86,45 @@ def predict_responses(
 
 
 def add_rois(module: ProcessingModule, rois: pd.DataFrame, predicted: Mapping[str, Predicted]) -> None:
-    """Put the table of ROIs, the predicted responses, and the table that ties them together into a module."""
+    """Put the table of ROIs, with its predictions, and the table of their groups into a module.
+
+    Predictions are a ragged column, not a time series: many recordings have more ROIs than reconstructed samples, and
+    NWB's inspector takes that for a series on its side.
+    """
+    columns = [
+        VectorData(name=name, description=f"{layout.describe(name)}.", data=_values(rois[name])) for name in rois
+    ]
+    names = [str(name) for name in rois]
+    if predicted:
+        traces = [predicted[group].values[:, at] for group, at in _places(rois)]
+        columns += _ragged("predicted", traces)
+        names.append("predicted")
     table = DynamicTable(
         name=layout.ROIS,
         description="What the encoder knows of each ROI that it predicts. Positions and sizes are on the screen as the "
         "movies have it.",
-        columns=[
-            VectorData(name=name, description=f"{layout.describe(name)}.", data=_values(rois[name])) for name in rois
-        ],
+        columns=columns,
+        colnames=names,
     )
     module.add(table)
     if not predicted:
         return
-    series = {group: _series(group, made) for group, made in predicted.items()}
-    for one in series.values():
-        module.add(one)
     members = [np.flatnonzero(rois["group"] == group) for group in predicted]
     region = DynamicTableRegion(
-        name="rois",
-        data=np.concatenate(members).tolist(),
-        description=f"{layout.describe('rois')}.",
-        table=table,
+        name="rois", data=np.concatenate(members).tolist(), description=f"{layout.describe('rois')}.", table=table
     )
     module.add(
         DynamicTable(
             name=layout.GROUPS,
-            description=f"One row a response group (imaging plane): its predicted responses, and which rows of "
-            f"'{layout.ROIS}' their columns are.",
+            description=f"One row a response group (imaging plane): which rows of '{layout.ROIS}' are its ROIs, and "
+            "when each of their predicted samples was taken.",
             columns=[
                 VectorData(name="group", description=f"{layout.describe('group')}.", data=list(predicted)),
                 region,
-                VectorIndex(name="rois_index", target=region, data=np.cumsum([len(rows) for rows in members]).tolist()),
-                VectorData(
-                    name="predicted", description=f"{layout.describe('predicted')}.", data=list(series.values())
-                ),
+                _index("rois", region, [len(rows) for rows in members]),
+                *_ragged("sample_times", [made.times for made in predicted.values()]),
             ],
-            colnames=["group", "rois", "predicted"],
+            colnames=["group", "rois", "sample_times"],
         )
     )
 
@@ -131,35 +133,42 @@ def read_rois(module: ProcessingModule) -> pd.DataFrame | None:
     """Read the table of ROIs, where the file has one."""
     if layout.ROIS not in module.data_interfaces:
         return None
-    return module[layout.ROIS].to_dataframe().reset_index(drop=True)
+    table = module[layout.ROIS]
+    return pd.DataFrame({name: table[name][:] for name in table.colnames if name != "predicted"})
 
 
 def read_predicted(module: ProcessingModule) -> dict[str, Predicted]:
     """Read the predicted responses, where the file has them."""
     if layout.GROUPS not in module.data_interfaces:
         return {}
-    return dict(_read_groups(module[layout.GROUPS]))
+    groups, table = module[layout.GROUPS], module[layout.ROIS]
+    flat, ends = table["predicted"].target.data[:], np.asarray(table["predicted"].data[:], dtype=int)
+    traces = np.split(flat, ends[:-1])
+    members = np.split(groups["rois"].target.data[:], np.asarray(groups["rois"].data[:], dtype=int)[:-1])
+    return {
+        str(group): Predicted(groups["sample_times"][row], np.stack([traces[roi] for roi in members[row]], axis=1))
+        for row, group in enumerate(groups["group"][:])
+    }
 
 
-def _read_groups(table: DynamicTable) -> Iterator[tuple[str, Predicted]]:
-    for row, group in enumerate(table["group"][:]):
-        series = table["predicted"][row]
-        yield str(group), Predicted(series.timestamps[:], series.data[:])
+def _places(rois: pd.DataFrame) -> Iterator[tuple[str, int]]:
+    """Group of each ROI, and the how-many-eth of it the ROI is."""
+    yield from zip(rois["group"], rois.groupby("group").cumcount(), strict=True)
 
 
-def _series(group: str, made: Predicted) -> TimeSeries:
-    n_rois = made.values.shape[1]
-    rows = max(1, min(len(made.values), _CHUNK // (4 * n_rois)))
-    data = H5DataIO(made.values, compression="gzip", compression_opts=4, shuffle=True, chunks=(rows, n_rois))
-    return TimeSeries(
-        name=layout.predicted_name(group),
-        data=data,
-        timestamps=H5DataIO(made.times, compression="gzip", shuffle=True),
-        unit="n.a.",
-        description=f"Responses of {group} that the encoder predicts for the reconstructed movies, at the group's own "
-        f"sample times. Axes: (sample, ROI); column k is the k-th row of '{layout.ROIS}' whose group is {group!r}. In "
-        "units of the ROI's 'scale': times it, in units of the signal. NaN where the prediction lacks its past.",
+def _ragged(name: str, rows: Sequence[np.ndarray]) -> list[VectorData]:
+    flat = np.concatenate(rows)
+    chunk = max(1, min(len(flat), _CHUNK // flat.itemsize))
+    data = VectorData(
+        name=name,
+        description=f"{layout.describe(name)}.",
+        data=H5DataIO(flat, compression="gzip", compression_opts=4, shuffle=True, chunks=(chunk,)),
     )
+    return [data, _index(name, data, [len(row) for row in rows])]
+
+
+def _index(name: str, target: VectorData, lengths: Sequence[int]) -> VectorIndex:
+    return VectorIndex(name=f"{name}_index", target=target, data=[int(end) for end in np.cumsum(lengths)])
 
 
 def _values(column: pd.Series) -> Any:

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nwbinspector import Importance, inspect_nwbfile
 from pynwb import NWBHDF5IO
 
 from nwbrecon.alignment import reliability
@@ -49,14 +50,16 @@ def test_predictions_are_those_for_the_stored_movies(path, aligned, encoder, rec
         assert found.times[inside][0] > item.onset + encoder.warm_up / 30
 
 
-def test_series_and_table_are_tied_within_nwb(path):
+def test_predictions_are_tied_to_their_rois_and_times_within_nwb(path):
+    made = read_results(path).predicted["plane 1"]
     with NWBHDF5IO(path, "r") as io:
         module = io.read().processing["reconstruction"]
-        row = module["response_groups"].to_dataframe().iloc[0]
-        series = module["predicted_responses_plane_1"]
-        assert row["predicted"] is series
-        assert isinstance(row["rois"], pd.DataFrame)
-        assert row["rois"]["roi_id"].tolist() == list(range(series.data.shape[1]))
+        group = module["response_groups"].to_dataframe().iloc[0]
+        assert group["group"] == "plane 1"
+        np.testing.assert_array_equal(group["sample_times"], made.times)
+        # the region gives the ROIs themselves, with their predictions
+        assert group["rois"]["roi_id"].tolist() == list(range(40))
+        np.testing.assert_array_equal(group["rois"]["predicted"].iloc[7], made.values[:, 7])
         assert module["response_groups"]["rois"].target.table is module["rois"]
 
 
@@ -81,6 +84,24 @@ def test_several_planes_have_a_row_each(tmp_path, reconstructions):
     assert {name: made.values.shape[1] for name, made in results.predicted.items()} == {"left/plane": 15, "right": 25}
     assert results.rois["group"].value_counts().to_dict() == {"left/plane": 15, "right": 25}
     assert not set(results.predicted["left/plane"].times) & set(results.predicted["right"].times)
+
+
+def test_more_rois_than_samples_are_no_fault(tmp_path, reconstructions):
+    """A recording of thousands of ROIs, and few samples of slow planes in the clips."""
+    aligned = aligned_session()
+    (group,) = aligned.groups
+    group.activity = np.tile(group.activity, (1, 10))
+    group.scale = np.ones(400, np.float32)
+    group.rois = pd.concat([group.rois] * 10, ignore_index=True)
+    write_results(tmp_path / "a.nwb", reconstructions, None, aligned=aligned, encoder=encoder_for(aligned))
+    made = read_results(tmp_path / "a.nwb").predicted["plane 1"].values
+    assert made.shape[1] == 400 > made.shape[0]
+    found = [
+        message
+        for message in inspect_nwbfile(nwbfile_path=tmp_path / "a.nwb")
+        if message.importance != Importance.BEST_PRACTICE_SUGGESTION
+    ]
+    assert not found, found
 
 
 def test_predictions_are_left_out_where_not_wanted(tmp_path, aligned, encoder, reconstructions):

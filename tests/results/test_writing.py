@@ -59,6 +59,25 @@ def test_dandi_finds_no_errors(folder):
     assert "No errors found" in run.stdout + run.stderr
 
 
+@pytest.mark.slow
+def test_the_dandi_client_organizes_it_into_a_dandiset(tmp_path, path):
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / "results.nwb").write_bytes(path.read_bytes())
+    dandiset = tmp_path / "000123"
+    dandiset.mkdir()
+    (dandiset / "dandiset.yaml").write_text("identifier: DANDI:000123\nname: results\n")
+    dandi = Path(sys.executable).with_name("dandi")
+    for command in (["organize", "-d", dandiset, "-f", "copy", tmp_path / "loose"], ["validate", dandiset]):
+        run = subprocess.run(
+            [dandi, *command], capture_output=True, text=True, env={"DANDI_NO_ET": "1", "HOME": str(tmp_path)}
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+    (organized,) = dandiset.rglob("*.nwb")
+    assert organized.parent.name == "sub-17797"
+    assert organized.name.startswith("sub-17797_")
+    assert read_results(organized).scores is not None
+
+
 def test_identity_is_that_of_the_source_but_for_the_identifier(path, aligned):
     with NWBHDF5IO(path, "r") as io:
         nwb = io.read()
