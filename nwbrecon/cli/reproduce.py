@@ -24,9 +24,9 @@ def reproduce(
     dandi_instance: DandiInstance = None,
     as_json: AsJson = False,
 ) -> None:
-    """Do again what a results file says was done, and compare the movies.
+    """Do again what made a results file, and compare.
 
-    Exit status 1 says that they differ by more than rounding explains.
+    The encoder is trained and the clips are reconstructed anew, with the settings and seeds in the file. Exit status 1 says that they differ by more than rounding explains.
     """
     from nwbrecon.pipeline.reproduce import reproduce as reproduce_results
 
