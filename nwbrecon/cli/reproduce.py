@@ -26,7 +26,8 @@ def reproduce(
 ) -> None:
     """Do again what made a results file, and compare.
 
-    The encoder is trained and the clips are reconstructed anew, with the settings and seeds in the file. Exit status 1 says that they differ by more than rounding explains.
+    The encoder is trained and the clips are reconstructed anew, with the settings and seeds in the file. Exit status 1
+    says that the movies differ by more than rounding explains.
     """
     from nwbrecon.pipeline.reproduce import reproduce as reproduce_results
 
