@@ -109,10 +109,10 @@ COLUMNS = {
     "member": "Number of the encoder in the ensemble",
     "loss": "Mean loss over the epoch; NaN before the first",
     "rois": "The ROIs of the group",
-    "predicted": "Response that the encoder predicts for the reconstructed movies, at the 'sample_times' of the ROI's "
+    "predicted": "Response that the encoder predicts for the reconstructed movies, at the 'sampled_at' of the ROI's "
     "group in 'response_groups', in units of 'scale': times it, in units of the recording's signal; NaN where the "
     "prediction lacks its past",
-    "sample_times": "When each predicted sample was taken, in seconds on the session clock",
+    "sampled_at": "When each predicted sample was taken, in seconds on the session clock",
     "path": "What it is: a JSONPath (RFC 9535) without its leading '$.'",
     "value": "Its value as JSON",
 }

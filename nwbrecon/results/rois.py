@@ -122,9 +122,9 @@ def add_rois(module: ProcessingModule, rois: pd.DataFrame, predicted: Mapping[st
                 VectorData(name="group", description=f"{layout.describe('group')}.", data=list(predicted)),
                 region,
                 _index("rois", region, [len(rows) for rows in members]),
-                *_ragged("sample_times", [made.times for made in predicted.values()]),
+                *_ragged("sampled_at", [made.times for made in predicted.values()]),
             ],
-            colnames=["group", "rois", "sample_times"],
+            colnames=["group", "rois", "sampled_at"],
         )
     )
 
@@ -146,7 +146,7 @@ def read_predicted(module: ProcessingModule) -> dict[str, Predicted]:
     traces = np.split(flat, ends[:-1])
     members = np.split(groups["rois"].target.data[:], np.asarray(groups["rois"].data[:], dtype=int)[:-1])
     return {
-        str(group): Predicted(groups["sample_times"][row], np.stack([traces[roi] for roi in members[row]], axis=1))
+        str(group): Predicted(groups["sampled_at"][row], np.stack([traces[roi] for roi in members[row]], axis=1))
         for row, group in enumerate(groups["group"][:])
     }
 

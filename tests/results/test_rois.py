@@ -56,7 +56,7 @@ def test_predictions_are_tied_to_their_rois_and_times_within_nwb(path):
         module = io.read().processing["reconstruction"]
         group = module["response_groups"].to_dataframe().iloc[0]
         assert group["group"] == "plane 1"
-        np.testing.assert_array_equal(group["sample_times"], made.times)
+        np.testing.assert_array_equal(group["sampled_at"], made.times)
         # the region gives the ROIs themselves, with their predictions
         assert group["rois"]["roi_id"].tolist() == list(range(40))
         np.testing.assert_array_equal(group["rois"]["predicted"].iloc[7], made.values[:, 7])

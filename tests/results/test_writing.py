@@ -379,6 +379,9 @@ def test_pynapple_cuts_the_movie_by_the_trials(path, reconstructions):
         # it warns of columns that share a name with one of its methods
         warnings.simplefilter("ignore")
         data = nap.load_file(str(path))
+        # nothing is taken for what it is not
+        for name in data.keys():  # noqa: SIM118 - it is no dictionary
+            assert type(data[name]).__module__.startswith("pynapple"), name
         trials = data["reconstruction_trials"]
         movie = data["reconstructed_movie"].restrict(trials[2:3])
     np.testing.assert_array_equal(movie.values, reconstructions[2].video)

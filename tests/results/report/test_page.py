@@ -346,6 +346,18 @@ class TestInBrowser:
 
         pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
         assert pdf.startswith(b"%PDF")
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        page.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False},
+        )
+        try:
+            # the widest of all, the table of clips, fits on paper
+            assert page.execute_script("return document.documentElement.scrollWidth") <= 720
+            assert not page.find_element("id", "play").is_displayed()
+        finally:
+            page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+            page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         assert page.execute_script("return [...document.querySelectorAll('details')].every((one) => one.open)")
 
 
