@@ -71,8 +71,9 @@ class SimulationSettings(Settings):
 class ResponseSettings(Settings):
     """From what the file holds to the activity that an encoder predicts."""
 
-    signal: Literal["auto", "events", "dff", "corrected", "raw"] = "auto"
-    """Which stored signal to use; ``auto`` prefers events, then dF/F, then corrected, then raw fluorescence."""
+    signal: Literal["auto", "events", "dff", "corrected", "raw", "spikes"] = "auto"
+    """Which stored signal to use; ``auto`` prefers events, then dF/F, then corrected, then raw fluorescence, and takes
+    the spikes of sorted units where there are no ROIs."""
     deconvolve: bool = True
     """Turn fluorescence and dF/F into deconvolved activity (AR(1) OASIS)."""
     neuropil_factor: Annotated[float, Field(ge=0, le=2)] = 0.7
@@ -86,8 +87,20 @@ class ResponseSettings(Settings):
     estimates it from the autocovariance. Too long a time harms more than one that is too short."""
     threshold: bool = False
     """Leave out activity that the noise of a trace explains (soft threshold), at the price of weak responses."""
-    plane_delays: dict[str, float] = Field(default_factory=dict)
-    """Seconds to add to the clock of each plane, by name of the plane."""
+    plane_delays: dict[str, float] | Literal["order", "estimate"] = Field(default_factory=dict)
+    """Seconds to add to the clock of each plane, by name of the plane. ``order``: planes that share one clock are
+    scanned one after the other in the order of the file. ``estimate``: from how the responses follow the movie."""
+
+
+class ReadingSettings(Settings):
+    """What in the file is the stimulus, where the evidence in it is not enough."""
+
+    stimulus: str | None = None
+    """Path or name of what was shown; ``None`` goes by the evidence."""
+    stimulus_folder: Path | None = None
+    """Folder of the movies and pictures that the file only names."""
+    frame_axes: Literal["auto", "TYX", "TXY", "XYT", "YXT"] = "auto"
+    """Order of the axes of stored movies: T frames, Y rows, X columns; ``auto`` tells frames first from frames last."""
 
 
 class AlignmentSettings(Settings):
@@ -119,6 +132,8 @@ class AlignmentSettings(Settings):
     """Video and responses larger than this together are kept in files (GB)."""
     seed: int = 0
     """Seed of the choice of validation clips."""
+    reading: ReadingSettings = ReadingSettings()
+    """What in the file is the stimulus."""
     responses: ResponseSettings = ResponseSettings()
     """Which signal, and how it is processed."""
 

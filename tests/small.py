@@ -38,11 +38,23 @@ class Mouse:
 
 
 def make_mouse(
-    *, n_rois=40, train=16, validation=3, test=2, repeats=3, seconds=4.0, noise=1.0, types=None, make_movie=None, seed=0
+    *,
+    n_rois=40,
+    train=16,
+    validation=3,
+    test=2,
+    repeats=3,
+    seconds=4.0,
+    noise=1.0,
+    types=None,
+    make_movie=None,
+    seed=0,
+    cell_seed=None,
 ):
     """Cells in two planes that are scanned in turns, watching clips with grey in between.
 
     `noise` multiplies the variance of the counts, which is their mean at 1; `types` makes all cells of these types.
+    Mice of one `seed` and different `cell_seed` see the same clips.
     """
     rng = np.random.default_rng(seed)
     n_frames = round(seconds * FRAME_RATE)
@@ -54,6 +66,7 @@ def make_mouse(
     shown = [name for name in names for _ in range(repeats if name.startswith("test") else 1)]
     shown = [str(name) for name in rng.permutation(shown)]
 
+    rng = rng if cell_seed is None else np.random.default_rng(cell_seed)
     population = make_population(n_rois, FRAME_SIZE, FRAME_RATE, rng)
     if types is not None:
         population.cells["type"] = rng.choice(types, n_rois)
@@ -95,7 +108,7 @@ def make_mouse(
         behaviors=behaviors,
         behavior_names=["running_speed"],
     )
-    aligned.identity = {"identifier": f"small mouse {seed}"}
+    aligned.identity = {"identifier": f"small mouse {seed} {cell_seed or 0}"}
     return Mouse(aligned, population, clean, planes)
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nwbrecon.alignment.delays import DelayEstimate, clock_warnings, estimate_delays, stated_delays
 from nwbrecon.alignment.latency import population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import coverage
-from nwbrecon.alignment.responses import align_group, check_delays, response_times
+from nwbrecon.alignment.responses import align_group, response_times
 from nwbrecon.alignment.splits import choose_split, guard, near_duplicates
 from nwbrecon.alignment.trials import make_trials, presentation_clocks
 from nwbrecon.alignment.video import fill_video, scale_frames, shape_warnings
@@ -78,7 +79,7 @@ def align(
     """
     settings = load_settings(AlignmentSettings, **{**(settings.model_dump() if settings else {}), **overrides})
     plan = plan_trials(session, settings)
-    times, clocks, trials, warnings = plan.times, plan.clocks, plan.trials, plan.warnings
+    times, clocks, trials, warnings, delays = plan.times, plan.clocks, plan.trials, plan.warnings, plan.delays
 
     starts = frame_starts(trials, settings.frame_rate)
     stops = starts + 1 / settings.frame_rate
@@ -97,8 +98,9 @@ def align(
         warnings += split.warnings
         trials["split"] = trials["clip"].map(split.of_clip)
         guarded = guard(trials, settings.frame_rate, settings.guard_seconds)
+        unusable = guarded | _within_any(starts, stops, session.invalid_times)
 
-        training = np.repeat(trials["split"].to_numpy() == "train", trials["n_frames"]) & ~guarded
+        training = np.repeat(trials["split"].to_numpy() == "train", trials["n_frames"]) & ~unusable
         if not training.any():
             raise AlignmentError(
                 f"All {(trials['split'] == 'train').sum()} training trials lie within {settings.guard_seconds:g} s of "
@@ -121,7 +123,14 @@ def align(
                 "At least one ROI with responses is needed.",
                 "Choose another signal (setting responses.signal), or check the file. " + " ".join(warnings),
             )
-        valid = covered_frames(groups, starts, stops) & ~guarded
+        if settings.responses.plane_delays == "estimate":
+            found = _estimate(groups, video, trials, settings)
+            warnings.append(found.sentence(session.responses))
+            for aligned_group in groups:
+                delay = found.delays[aligned_group.name] if found.clear else 0.0
+                aligned_group.timestamps = aligned_group.timestamps + delay
+                delays[aligned_group.name] += delay
+        valid = covered_frames(groups, starts, stops) & ~unusable
         # the guard may have taken all of a short trial
         left = np.logical_or.reduceat(valid, trials["first_frame"])
         trials["split"] = trials["split"].where(left, "")
@@ -142,7 +151,8 @@ def align(
             behavior_series=series,
             info={
                 "split": f"{split.reason} {guarded.sum() / settings.frame_rate:.0f} s within "
-                f"{settings.guard_seconds:g} s of another split were dropped."
+                f"{settings.guard_seconds:g} s of another split were dropped.",
+                "plane_delays": delays,
             },
         )
         latency = population_latency(aligned)
@@ -157,6 +167,14 @@ def align(
     return aligned
 
 
+def _estimate(
+    groups: list[AlignedGroup], video: np.ndarray, trials: pd.DataFrame, settings: AlignmentSettings
+) -> DelayEstimate:
+    training = trials[trials["split"] == "train"].sort_values("onset")
+    videos = (video[first : first + n] for first, n in zip(training["first_frame"], training["n_frames"], strict=True))
+    return estimate_delays(groups, videos, training["onset"], settings.frame_rate)
+
+
 @dataclass
 class TrialPlan:
     """Which showings will be trials, known from clocks and tables alone.
@@ -169,6 +187,8 @@ class TrialPlan:
         Clock of each presentation that is of use, by row label.
     times
         ``(sample,)`` seconds of each response group, delay included, by name.
+    delays
+        Seconds that were added to the clock of each group, by name.
     warnings
         What was left out, in sentences.
     """
@@ -176,6 +196,7 @@ class TrialPlan:
     trials: pd.DataFrame
     clocks: dict[int, FrameClock]
     times: dict[str, np.ndarray]
+    delays: dict[str, float]
     warnings: list[str]
 
 
@@ -187,16 +208,16 @@ def plan_trials(session: Session, settings: AlignmentSettings) -> TrialPlan:
     AlignmentError
         If stimulus and responses never overlap, or no presentation is of use.
     """
-    check_delays(session.responses, settings.responses)
-    times = {name: response_times(group, settings.responses) for name, group in session.responses.items()}
+    delays = stated_delays(session.responses, settings.responses)
+    times = {name: response_times(group, delays[name]) for name, group in session.responses.items()}
     if not times:
         raise AlignmentError("The recording holds no responses.", action="Give a file with ROI responses.")
     clocks, warnings = presentation_clocks(session.stimulus, settings)
     trials = make_trials(session.stimulus.presentations, clocks, settings)
     trials, notes = _recorded_trials(trials, times, settings)
-    warnings += notes
+    warnings += [*notes, *clock_warnings(session.responses, delays, settings.responses)]
     warnings += shape_warnings(session.stimulus, trials, settings.frame_size)
-    return TrialPlan(trials, clocks, times, warnings)
+    return TrialPlan(trials, clocks, times, delays, warnings)
 
 
 def _recorded_trials(
@@ -240,6 +261,14 @@ def frame_starts(trials: pd.DataFrame, frame_rate: float) -> np.ndarray:
     return np.concatenate(
         [onset + np.arange(n) / frame_rate for onset, n in zip(trials["onset"], trials["n_frames"], strict=True)]
     )
+
+
+def _within_any(starts: np.ndarray, stops: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Which bins touch any of the spans."""
+    touched = np.zeros(len(starts), dtype=bool)
+    for first, last in spans:
+        touched |= (starts < last) & (stops > first)
+    return touched
 
 
 def _thumbnails(video: np.ndarray, trials: pd.DataFrame, settings: AlignmentSettings) -> dict[str, np.ndarray]:

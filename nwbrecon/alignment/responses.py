@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from nwbrecon.alignment.model import AlignedGroup
@@ -19,15 +17,15 @@ LEAST_SCALE = 0.1
 """Least scale of an ROI, as a share of the group's median: nearly silent ROIs must not become loud."""
 
 
-def response_times(group: ResponseGroup, settings: ResponseSettings) -> np.ndarray:
-    """Sample times of a group with its delay: the one that the settings state, otherwise the group's own.
+def response_times(group: ResponseGroup, delay: float) -> np.ndarray:
+    """Sample times of a group, delayed.
 
     Raises
     ------
     AlignmentError
         If the times are too few, not finite, or do not increase.
     """
-    times = np.asarray(group.timestamps, dtype=float) + settings.plane_delays.get(group.name, group.delay)
+    times = np.asarray(group.timestamps, dtype=float) + delay
     if len(times) < 2 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise AlignmentError(
             f"The {len(times)} sample times of {group.name} do not increase, are not finite, or are too few.",
@@ -101,17 +99,6 @@ def align_group(
     scaled = values[:, usable]
     scaled /= scale
     return AlignedGroup(group.name, found.kind, times, scaled, scale, group.rois.loc[usable], found.origin), warnings
-
-
-def check_delays(groups: Mapping[str, ResponseGroup], settings: ResponseSettings) -> None:
-    """Refuse a delay for a plane that does not exist."""
-    unknown = sorted(set(settings.plane_delays) - set(groups))
-    if unknown:
-        raise AlignmentError(
-            f"plane_delays names {', '.join(unknown)}.",
-            f"The recording has {', '.join(groups)}.",
-            "Use these names.",
-        )
 
 
 def _spread(values: np.ndarray, inside: np.ndarray) -> np.ndarray:

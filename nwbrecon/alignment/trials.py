@@ -63,7 +63,9 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
             clocks[int(label)] = clock
             # clocks may disagree by a fraction of a frame about where one clip ends and the next begins
             free_from = clock.end - 0.5 / settings.frame_rate
-    others = presentations.loc[~presentations["kind"].isin(settings.stimuli), "kind"].value_counts()
+    # that nothing was shown in between goes without saying
+    unused = ~presentations["kind"].isin([*settings.stimuli, "gray"])
+    others = presentations.loc[unused, "kind"].value_counts()
     if short:
         warnings.append(f"{short} presentations shorter than {settings.min_clip_seconds:g} s were left out.")
     if broken:

@@ -33,6 +33,7 @@ __all__ = [
     "Set",
     "Signal",
     "Source",
+    "StimulusFolder",
     "command_line",
     "frame_size",
     "located",
@@ -83,6 +84,10 @@ FrameSize = Annotated[
 Signal = Annotated[
     str | None,
     typer.Option(help="Stored signal to use: auto, events, dff, corrected or raw.", show_default=False),
+]
+StimulusFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where the movies and pictures are that the file only names.", show_default=False),
 ]
 Members = Annotated[int | None, typer.Option(help="Number of encoders that are averaged.", show_default=False)]
 IncludeStimulus = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,21 +17,23 @@ from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import choose_device, device_of
 from nwbrecon.errors import InversionError, SettingsError
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
-from nwbrecon.inversion.objective import gather_evidence
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.reconstructor import Reconstructor
-from nwbrecon.inversion.setup import Setup, features_of, make_setup
+from nwbrecon.inversion.setup import Recording, Setup, Showing, features_of, gather, make_setup
+from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
 
 __all__ = ["reconstruct"]
 
 _SNAPSHOTS = (0, 1, 2, 3, 5, 8, 13)
+# two recordings' versions of one clip correlate more than this, whatever has been done to crop and scale them
+_SAME = 0.8
 
 
 def reconstruct(
-    encoder: EncoderEnsemble,
-    aligned: AlignedSession,
+    encoder: EncoderEnsemble | Sequence[EncoderEnsemble],
+    aligned: AlignedSession | Sequence[AlignedSession],
     trials: Literal["test", "validation"] | Sequence[int] = "test",
     settings: InversionSettings | None = None,
     *,
@@ -40,16 +43,19 @@ def reconstruct(
 
     Each trial is reconstructed by itself, with the linear decoder's movie beside it, unless the settings fuse repeats.
     How it is done is the settings' preset.
-    If the encoder does not see (its gate), the linear decoder's movies are given under that name.
+
+    Several sessions (of several mice, say) that saw the same clips are fused: one movie is sought that explains the
+    responses of all of them, a trial of each at a time, or all trials where repeats are fused as well. If an encoder
+    does not see (its gate), the linear decoders' movies are given under that name.
 
     Parameters
     ----------
     encoder
-        The session's encoder.
+        The session's encoder; with several sessions, one for each.
     aligned
-        The session.
+        The session, or several, aligned with the same settings.
     trials
-        A split, or labels of trials.
+        A split, or labels of trials (of the first session, where there are several).
     settings
         How to invert.
     state
@@ -58,46 +64,54 @@ def reconstruct(
     Returns
     -------
     Reconstructions
-        In time order.
+        In time order; trials, clips and onsets are those of the first session.
 
     Raises
     ------
     EncoderError
-        If the encoder was trained on another session.
+        If an encoder was trained on another session.
     InversionError
-        If there are no such trials.
+        If there are no such trials, or several sessions do not fit together.
     SettingsError
-        If repeats are to be fused by the published method.
+        If trials are to be fused by the published method.
     """
     settings = settings or InversionSettings()
-    encoder.check_fits(aligned)
-    encoder.to(choose_device(settings.device))
-    labels = _labels(aligned, trials)
-    groups = _groups(aligned, labels, settings)
-    keeper = _Keeper(state, encoder, aligned, labels, settings)
+    recordings = _recordings(encoder, aligned)
+    for one, session in recordings:
+        one.check_fits(session)
+        one.to(choose_device(settings.device))
+    first = recordings[0][1]
+    labels = _labels(first, trials)
+    showings = _showings(recordings, labels, settings)
+    keeper = _Keeper(state, recordings, labels, settings)
 
-    method = settings.preset if encoder.gate["sees"] else "ridge"
+    blind = [one.gate["sentence"] for one, _ in recordings if not one.gate["sees"]]
+    method = "ridge" if blind else settings.preset
     setup = keeper.setup()
     if setup is None:
-        setup = make_setup(encoder, aligned, labels, settings, method)
+        setup = make_setup(recordings, showings, settings, method)
         keeper.keep_setup(setup)
 
     items = []
-    for members in progress(groups, label="reconstructing", unit="clip"):
-        item = keeper.item(members[0])
+    for showing in progress(showings, label="reconstructing", unit="clip"):
+        item = keeper.item(showing[0][0])
         if item is None:
-            item = _MAKERS[method](setup, encoder, aligned, members, settings)
+            item = _MAKERS[method](setup, recordings, showing, settings)
             keeper.keep_item(item)
         items.append(item)
 
-    warnings = list(aligned.warnings)
+    warnings = list(dict.fromkeys(warning for _, session in recordings for warning in session.warnings))
     if method != settings.preset:
         warnings.append(
-            f"{encoder.gate['sentence']} The movies given are the linear decoder's. More minutes of unique movie, more "
+            f"{' '.join(blind)} The movies given are the linear decoder's. More minutes of unique movie, more "
             "or better cells, and a check of the clocks would help."
         )
-    if not aligned.behavior_names:
+    if not first.behavior_names:
         warnings.append("The recording has neither running nor pupil: the encoder does without behavior.")
+    if method == "map" and settings.uncertainty and setup.error_model is None:
+        warnings.append(
+            "The sessions have no validation clip in common: the uncertainty could not be calibrated and is not given."
+        )
     return Reconstructions(
         items,
         method=method,
@@ -105,17 +119,36 @@ def reconstruct(
         coverage=setup.coverage,
         settings=settings.model_dump(mode="json"),
         info={
-            "gate": encoder.gate,
-            "behavior": settings.behavior if aligned.behavior_names else "absent",
+            "gate": recordings[0][0].gate,
+            "sessions": len(recordings),
+            "behavior": settings.behavior if first.behavior_names else "absent",
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
             "held_out_choice": setup.choice,
             "mask_fraction": float(setup.mask.mean()),
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),
-            "ridge_penalty": setup.ridge.penalty,
+            "ridge_penalty": setup.ridges[0].penalty,
         },
         warnings=warnings,
     )
+
+
+def _recordings(
+    encoder: EncoderEnsemble | Sequence[EncoderEnsemble], aligned: AlignedSession | Sequence[AlignedSession]
+) -> list[Recording]:
+    encoders = [encoder] if isinstance(encoder, EncoderEnsemble) else list(encoder)
+    sessions = [aligned] if isinstance(aligned, AlignedSession) else list(aligned)
+    if len(encoders) != len(sessions) or not encoders:
+        raise InversionError(
+            f"{len(encoders)} encoders and {len(sessions)} sessions were given.", "Each session needs an encoder."
+        )
+    clocks = {(one.frame_rate, tuple(one.frame_size)) for one in sessions}
+    if len(clocks) > 1:
+        found = " and ".join(f"{size[0]}x{size[1]} pixels at {rate:g} Hz" for rate, size in sorted(clocks))
+        raise InversionError(
+            f"The sessions are aligned to {found}.", "They must agree.", "Align them with the same settings."
+        )
+    return list(zip(encoders, sessions, strict=True))
 
 
 def _labels(aligned: AlignedSession, trials: str | Sequence[int]) -> list[int]:
@@ -135,55 +168,71 @@ def _labels(aligned: AlignedSession, trials: str | Sequence[int]) -> list[int]:
     return sorted({int(trial) for trial in trials})
 
 
-def _groups(aligned: AlignedSession, labels: list[int], settings: InversionSettings) -> list[tuple[int, ...]]:
+def _showings(recordings: list[Recording], labels: list[int], settings: InversionSettings) -> list[Showing]:
     """Trials that make one movie together."""
-    if settings.fuse == "none":
-        return [(trial,) for trial in labels]
-    if settings.preset in PRESETS:
+    if settings.preset in PRESETS and (settings.fuse != "none" or len(recordings) > 1):
         raise SettingsError(
-            f"The preset {settings.preset} reconstructs one trial at a time, and fuse is {settings.fuse!r}.",
-            action="Set fuse to 'none', or use the preset map.",
+            f"The preset {settings.preset} reconstructs one trial of one session at a time, and fuse is "
+            f"{settings.fuse!r} with {len(recordings)} session(s).",
+            action="Set fuse to 'none' and give one session, or use the preset map.",
         )
-    rows = aligned.trials.loc[labels]
-    return [
-        tuple(int(trial) for trial in of_clip.index) for _, of_clip in rows.groupby(["clip", "n_frames"], sort=False)
-    ]
+    if len(recordings) == 1 and settings.fuse == "none":
+        return [((trial,),) for trial in labels]
+    rows = recordings[0][1].trials.loc[labels]
+    showings: list[Showing] = []
+    for (clip, n_frames), own in rows.groupby(["clip", "n_frames"], sort=False):
+        of_each = [own.index.tolist()]
+        for _, other in recordings[1:]:
+            table = other.trials[(other.trials["clip"] == clip) & (other.trials["n_frames"] == n_frames)]
+            _check_same(recordings[0][1], other, own.index[0], table)
+            of_each.append(table.index.tolist())
+        if settings.fuse == "repeats":
+            showings.append(tuple(tuple(int(label) for label in found) for found in of_each))
+        else:
+            # the first showing of a clip in one session goes with the first in another
+            showings += [tuple((int(label),) for label in found) for found in zip(*of_each, strict=False)]
+    return sorted(showings)
 
 
-def _invert(
-    setup: Setup,
-    encoder: EncoderEnsemble,
-    aligned: AlignedSession,
-    trials: tuple[int, ...],
-    settings: InversionSettings,
-) -> Reconstruction:
+def _check_same(aligned: AlignedSession, other: AlignedSession, trial: int, found: pd.DataFrame) -> None:
+    """Refuse a clip that another session lacks, knows by another content, or learned from."""
+    clip = aligned.trials.at[trial, "clip"]
+    if not len(found):
+        raise InversionError(
+            f"Clip {clip!r} was not shown in every session, or not for as long.",
+            "Sessions are fused over clips that all of them saw.",
+            "Name trials of such clips.",
+        )
+    if aligned.trials.at[trial, "split"] != "train" and (found["split"] == "train").any():
+        raise InversionError(
+            f"Clip {clip!r} is for training in one of the sessions.",
+            "A clip that is reconstructed must be unknown to every encoder.",
+            "Align the sessions with the same splits.",
+        )
+    if not correlation(aligned.trial(trial).video.ravel(), other.trial(found.index[0]).video.ravel()) > _SAME:
+        raise InversionError(
+            f"What clip {clip!r} shows differs between the sessions.",
+            "Sessions are fused over clips that all of them saw.",
+            "Check the names of the clips.",
+        )
+
+
+def _invert(setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings) -> Reconstruction:
     started = time.perf_counter()
-    item = _decode_linearly(setup, aligned, trials)
-    decoded = item.video
-    evidence = [
-        gather_evidence(encoder, aligned, trial, setup.margins, behavior=settings.behavior == "given")
-        for trial in trials
-    ]
-    linear = np.mean([setup.ridge.predict(aligned, trial) for trial in trials], axis=0)
-    fit = Reconstructor(
-        evidence,
-        setup.prior_for(setup.prior, linear, device_of(encoder)),
-        setup.margins,
-        prior_weight=setup.prior_weight,
-    )
-    first = aligned.trials.at[trials[0], "repeat"] == 0
+    item = _decode_linearly(setup, recordings, showing, settings)
+    evidence = gather(recordings, showing, setup.margins, settings)
+    prior = setup.prior_for(setup.prior, setup.decode(recordings, showing), device_of(recordings[0][0]))
+    fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight)
+    first = recordings[0][1].trials.at[item.trials[0], "repeat"] == 0
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=_SNAPSHOTS if first else ())
     std = None
     if setup.error_model is not None:
         std = setup.error_model.std(features_of(setup, fit, evidence, settings.seed))
-    return Reconstruction(
-        clip=item.clip,
-        trials=trials,
+    return replace(
+        item,
         video=fit.video,
-        onset=item.onset,
-        frame_rate=item.frame_rate,
         std=std,
-        baselines={"ridge": decoded},
+        baselines={"ridge": item.video},
         history=fit.history,
         snapshots=fit.snapshots,
         snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),
@@ -194,57 +243,42 @@ def _invert(
             "objective": outcome.value,
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
+            "witnesses": len(evidence),
             "seconds": time.perf_counter() - started,
         },
     )
 
 
 def _as_published(
-    setup: Setup,
-    encoder: EncoderEnsemble,
-    aligned: AlignedSession,
-    trials: tuple[int, ...],
-    settings: InversionSettings,
+    setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings
 ) -> Reconstruction:
-    item = reconstruct_bauer2026(
-        encoder,
-        aligned,
-        trials[0],
-        settings.published or PRESETS[settings.preset],
-        transparency=setup.transparency,
-    )
-    item.baselines["ridge"] = _decode_linearly(setup, aligned, trials).video
+    ((encoder, aligned),), ((trial,),) = recordings, showing
+    published = settings.published or PRESETS[settings.preset]
+    item = reconstruct_bauer2026(encoder, aligned, trial, published, transparency=setup.transparency)
+    item.baselines["ridge"] = _decode_linearly(setup, recordings, showing, settings).video
     return item
 
 
-def _linear_only(
-    setup: Setup,
-    encoder: EncoderEnsemble,
-    aligned: AlignedSession,
-    trials: tuple[int, ...],
-    settings: InversionSettings,
+def _decode_linearly(
+    setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings
 ) -> Reconstruction:
-    return _decode_linearly(setup, aligned, trials)
+    aligned, trials = recordings[0][1], showing[0]
+    row = aligned.trials.loc[trials[0]]
+    return Reconstruction(
+        clip=str(row["clip"]),
+        trials=trials,
+        video=np.clip(setup.decode(recordings, showing), 0, 255).astype(np.float32),
+        onset=float(row["onset"]),
+        frame_rate=aligned.frame_rate,
+        info={"penalty": setup.ridges[0].penalty},
+    )
 
 
 _MAKERS: dict[str, Callable[..., Reconstruction]] = {
     "map": _invert,
-    "ridge": _linear_only,
+    "ridge": _decode_linearly,
     **dict.fromkeys(PRESETS, _as_published),
 }
-
-
-def _decode_linearly(setup: Setup, aligned: AlignedSession, trials: tuple[int, ...]) -> Reconstruction:
-    row = aligned.trials.loc[trials[0]]
-    video = np.mean([setup.ridge.predict(aligned, trial) for trial in trials], axis=0)
-    return Reconstruction(
-        clip=str(row["clip"]),
-        trials=trials,
-        video=np.clip(video, 0, 255).astype(np.float32),
-        onset=float(row["onset"]),
-        frame_rate=aligned.frame_rate,
-        info={"penalty": setup.ridge.penalty},
-    )
 
 
 class _Keeper:
@@ -253,15 +287,14 @@ class _Keeper:
     def __init__(
         self,
         folder: str | Path | None,
-        encoder: EncoderEnsemble,
-        aligned: AlignedSession,
+        recordings: list[Recording],
         labels: list[int],
         settings: InversionSettings,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         if self.folder is None:
             return
-        key = digest([encoder.digest(), settings, labels, aligned.digest()])
+        key = digest([*([one.digest(), session.digest()] for one, session in recordings), settings, labels])
         kept = self.folder / "key.json"
         if not kept.exists() or read_json(kept) != key:
             # only what is ours: the folder may hold other things

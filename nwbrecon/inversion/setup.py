@@ -1,7 +1,8 @@
-"""What is settled once for a recording before its clips are reconstructed: decoder, priors, mask, calibration."""
+"""What is settled once, before clips are reconstructed: decoders, priors, mask, calibration."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,13 @@ from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["Setup", "make_setup"]
+__all__ = ["Recording", "Setup", "Showing", "features_of", "gather", "make_setup"]
+
+Recording = tuple[EncoderEnsemble, AlignedSession]
+"""A session and its encoder."""
+
+Showing = tuple[tuple[int, ...], ...]
+"""Labels of the trials of one clip that make one movie together, of each recording."""
 
 # products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
 _LONGEST_LAG = 3.0
@@ -37,12 +44,12 @@ _PROBES = 6
 
 @dataclass
 class Setup:
-    """What the reconstruction of each clip of a recording shares.
+    """What the reconstruction of each clip shares.
 
     Attributes
     ----------
-    ridge
-        The linear decoder.
+    ridges
+        The linear decoder of each recording.
     mask, coverage
         See `nwbrecon.inversion.Reconstructions`.
     margins
@@ -61,7 +68,7 @@ class Setup:
         Mask of the published method, where that is used.
     """
 
-    ridge: RidgeDecoder
+    ridges: tuple[RidgeDecoder, ...]
     mask: np.ndarray
     coverage: np.ndarray
     margins: Margins
@@ -72,6 +79,17 @@ class Setup:
     choice: list[dict[str, Any]] = field(default_factory=list)
     error_model: ErrorModel | None = None
     transparency: np.ndarray | None = None
+
+    def decode(self, recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
+        """Decode a clip linearly, mean over its trials: ``(time, height, width)``, grey levels, not clipped."""
+        return np.mean(
+            [
+                ridge.predict(aligned, trial)
+                for ridge, (_, aligned), trials in zip(self.ridges, recordings, showing, strict=True)
+                for trial in trials
+            ],
+            axis=0,
+        )
 
     def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> MoviePrior:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""
@@ -87,8 +105,9 @@ class Setup:
         """Keep it in a folder."""
         arrays = {"mask": self.mask, "coverage": self.coverage}
         arrays |= {f"covariance.{kind}": value for kind, value in self.covariances.items()}
-        ridge = {name: value for name, value in vars(self.ridge).items() if isinstance(value, np.ndarray)}
-        arrays |= {f"ridge.{name}": value for name, value in ridge.items()}
+        for index, ridge in enumerate(self.ridges):
+            of_ridge = {name: value for name, value in vars(ridge).items() if isinstance(value, np.ndarray)}
+            arrays |= {f"ridge-{index}.{name}": value for name, value in of_ridge.items()}
         if self.transparency is not None:
             arrays["transparency"] = self.transparency
         if self.error_model is not None:
@@ -98,7 +117,7 @@ class Setup:
         write_json(
             folder / "setup.json",
             {
-                "penalty": self.ridge.penalty,
+                "penalties": [ridge.penalty for ridge in self.ridges],
                 "margins": asdict(self.margins),
                 "mean": self.mean,
                 "prior": self.prior,
@@ -112,10 +131,14 @@ class Setup:
     def read(cls, folder: Path) -> Setup:
         """Read what `write` kept."""
         kept, arrays = read_json(folder / "setup.json"), read_arrays(folder / "setup.safetensors")
-        ridge = {name.removeprefix("ridge."): value for name, value in arrays.items() if name.startswith("ridge.")}
+        ridges = []
+        for index, penalty in enumerate(kept["penalties"]):
+            prefix = f"ridge-{index}."
+            of_ridge = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+            ridges.append(RidgeDecoder(**of_ridge, penalty=penalty))
         model = kept["error_model"]
         return cls(
-            ridge=RidgeDecoder(**ridge, penalty=kept["penalty"]),
+            ridges=tuple(ridges),
             mask=arrays["mask"],
             coverage=arrays["coverage"],
             margins=Margins(**kept["margins"]),
@@ -134,23 +157,58 @@ class Setup:
 
 
 def make_setup(
-    encoder: EncoderEnsemble, aligned: AlignedSession, trials: list[int], settings: InversionSettings, method: str
+    recordings: Sequence[Recording], showings: Sequence[Showing], settings: InversionSettings, method: str
 ) -> Setup:
     """Settle what the clips share. Only training and validation movies, and responses, are looked at.
 
     Parameters
     ----------
-    encoder
-        The session's encoder.
-    aligned
-        The session.
-    trials
-        Trials that are to be reconstructed; prior and weight are chosen on the responses of some of these.
+    recordings
+        The sessions and their encoders.
+    showings
+        What is to be reconstructed; prior and weight are chosen on the responses of some of these.
     settings
         How to invert.
     method
-        The settings' preset, or ``ridge`` if the encoder is not good enough to be inverted.
+        The settings' preset, or ``ridge`` if the encoders are not good enough to be inverted.
     """
+    setups = [
+        _setup_of(recording, [showing[index] for showing in showings], settings, method)
+        for index, recording in enumerate(recordings)
+    ]
+    setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
+    if method == "map" and settings.uncertainty:
+        setup.error_model = _fit_errors(setup, recordings, settings)
+    return setup
+
+
+def gather(
+    recordings: Sequence[Recording], showing: Showing, margins: Margins, settings: InversionSettings
+) -> list[Evidence]:
+    """Collect what all trials of a showing say about their clip."""
+    given = settings.behavior == "given"
+    return [
+        gather_evidence(encoder, aligned, trial, margins, behavior=given)
+        for (encoder, aligned), trials in zip(recordings, showing, strict=True)
+        for trial in trials
+    ]
+
+
+def features_of(setup: Setup, fit: Reconstructor, evidence: list[Evidence], seed: int) -> np.ndarray:
+    """Gather what the error of a reconstruction is predicted from."""
+    with torch.no_grad():
+        video = fit.prior.video(fit.white)
+    information = fisher_information(evidence, video, n_probes=_PROBES, generator=torch.Generator().manual_seed(seed))
+    inside = slice(setup.margins.lead, len(information) - setup.margins.tail)
+    variance = float(setup.covariances["movie"][0, 0, 0])
+    return error_features(fit.video, information[inside], variance, setup.mean)
+
+
+def _setup_of(
+    recording: Recording, trials: Sequence[tuple[int, ...]], settings: InversionSettings, method: str
+) -> Setup:
+    """Set up one recording by itself, without its error model."""
+    encoder, aligned = recording
     ridge = fit_ridge(aligned)
     margins = Margins(encoder.warm_up, round(settings.tail_seconds * aligned.frame_rate))
     train = aligned.trials_in("train")
@@ -159,50 +217,87 @@ def make_setup(
     mean = float(np.mean([movie.mean() for movie in movies]))
     if method == "ridge":
         coverage = _ridge_coverage(ridge, aligned)
-        return Setup(ridge, coverage >= 0.5, coverage, margins, mean)
+        return Setup((ridge,), coverage >= 0.5, coverage, margins, mean)
 
     coverage, mask = information_coverage(
         encoder, aligned, some[:_COVERAGE_CLIPS], threshold=settings.mask_threshold, seed=settings.seed
     )
+    setup = Setup((ridge,), mask, coverage, margins, mean)
     if method != "map":
-        setup = Setup(ridge, mask, coverage, margins, mean)
         if settings.transparency is not None:
             setup.transparency = train_transparency(encoder, aligned, train, settings.transparency)
         return setup
-    height, width = aligned.frame_size
-    lags = (round(_LONGEST_LAG * aligned.frame_rate), height - 1, width - 1)
-    validation = aligned.trials_in("validation")
-    residuals = [aligned.trial(trial).video - ridge.predict(aligned, trial) for trial in validation]
-    setup = Setup(
-        ridge,
-        mask,
-        coverage,
-        margins,
-        mean,
-        covariances={"movie": autocovariance(movies, lags, mean), "ridge": autocovariance(residuals, lags)},
-    )
-    _choose(setup, encoder, aligned, trials, settings)
-    if settings.uncertainty:
-        setup.error_model = _fit_errors(setup, encoder, aligned, validation, settings)
+    validation = [((trial,),) for trial in aligned.trials_in("validation")]
+    setup.covariances = {
+        "movie": autocovariance(movies, _lags(aligned), mean),
+        "ridge": autocovariance(_residuals(setup, [recording], validation), _lags(aligned)),
+    }
+    _choose(setup, recording, trials, settings)
     return setup
 
 
-def _choose(
-    setup: Setup, encoder: EncoderEnsemble, aligned: AlignedSession, trials: list[int], settings: InversionSettings
-) -> None:
+def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
+    """One setup for several recordings whose evidence is summed."""
+    joint = Setup(
+        ridges=tuple(setup.ridges[0] for setup in setups),
+        mask=np.logical_or.reduce([setup.mask for setup in setups]),
+        coverage=np.maximum.reduce([setup.coverage for setup in setups]),
+        margins=Margins(max(one.margins.lead for one in setups), max(one.margins.tail for one in setups)),
+        mean=float(np.mean([setup.mean for setup in setups])),
+    )
+    if not setups[0].covariances:
+        return joint
+    joint.covariances = {
+        kind: np.mean([setup.covariances[kind] for setup in setups], axis=0) for kind in setups[0].covariances
+    }
+    if shared := _shared_validation(recordings):
+        # the mean of several decoders is off by less than each of them
+        lags = _lags(recordings[0][1])
+        joint.covariances["ridge"] = autocovariance(_residuals(joint, recordings, shared), lags)
+    totals: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for setup in setups:
+        for row in setup.choice:
+            totals.setdefault((row["prior"], row["weight"]), []).append(row)
+    joint.choice = [
+        {"prior": kind, "weight": weight, **{name: sum(row[name] for row in rows) for name in ("held_out", "gain")}}
+        for (kind, weight), rows in totals.items()
+    ]
+    best = min(joint.choice, key=lambda row: row["held_out"], default=None)
+    joint.prior = best["prior"] if best else setups[0].prior
+    joint.prior_weight = best["weight"] if best else setups[0].prior_weight
+    return joint
+
+
+def _shared_validation(recordings: Sequence[Recording]) -> list[Showing]:
+    """List showings of the clips that all recordings hold for validation."""
+    tables = [aligned.trials.loc[aligned.trials_in("validation")] for _, aligned in recordings]
+    first = tables[0].drop_duplicates("clip")
+    showings: list[Showing] = []
+    for clip, n_frames in zip(first["clip"], first["n_frames"], strict=True):
+        found = [table.index[(table["clip"] == clip) & (table["n_frames"] == n_frames)] for table in tables]
+        if all(len(labels) for labels in found):
+            showings.append(tuple((int(labels[0]),) for labels in found))
+    return showings
+
+
+def _choose(setup: Setup, recording: Recording, trials: Sequence[tuple[int, ...]], settings: InversionSettings) -> None:
+    encoder, aligned = recording
     kinds = ("movie", "ridge") if settings.prior == "auto" else (settings.prior,)
     weights = settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,)
     if len(kinds) * len(weights) == 1:
         setup.prior, setup.prior_weight = kinds[0], weights[0]
         return
     # different clips say more about the choice than repeats of one
-    of_clip = aligned.trials.loc[trials].reset_index(names="trial").groupby("clip", sort=False)["trial"].first()
+    labels = [label for of_clip in trials for label in of_clip]
+    of_clip = aligned.trials.loc[labels].reset_index(names="trial").groupby("clip", sort=False)["trial"].first()
     cases = []
     for index, trial in enumerate(of_clip.iloc[: settings.selection_trials]):
-        decoded = setup.ridge.predict(aligned, int(trial))
+        showing = ((int(trial),),)
+        decoded = setup.decode([recording], showing)
+        (evidence,) = gather([recording], showing, setup.margins, settings)
         cases.append(
             Case(
-                gather_evidence(encoder, aligned, int(trial), setup.margins, behavior=settings.behavior == "given"),
+                evidence,
                 {kind: setup.prior_for(kind, decoded, device_of(encoder)) for kind in kinds},
                 held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index),
             )
@@ -217,28 +312,33 @@ def _choose(
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
 
-def _fit_errors(
-    setup: Setup, encoder: EncoderEnsemble, aligned: AlignedSession, validation: list[int], settings: InversionSettings
-) -> ErrorModel:
+def _fit_errors(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> ErrorModel | None:
+    shown = _shared_validation(recordings)
+    if not shown:
+        return None
     features, errors = [], []
-    for trial in progress(validation[:_ERROR_CLIPS], label="calibrating uncertainty", unit="clip"):
-        evidence = gather_evidence(encoder, aligned, trial, setup.margins, behavior=settings.behavior == "given")
-        prior = setup.prior_for(setup.prior, setup.ridge.predict(aligned, trial), device_of(encoder))
-        fit = Reconstructor([evidence], prior, setup.margins, prior_weight=setup.prior_weight)
+    device = device_of(recordings[0][0])
+    for showing in progress(shown[:_ERROR_CLIPS], label="calibrating uncertainty", unit="clip"):
+        evidence = gather(recordings, showing, setup.margins, settings)
+        prior = setup.prior_for(setup.prior, setup.decode(recordings, showing), device)
+        fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight)
         fit.run(settings.iterations, tolerance=settings.tolerance)
-        features.append(features_of(setup, fit, [evidence], settings.seed))
-        errors.append(fit.video - aligned.trial(trial).video)
+        features.append(features_of(setup, fit, evidence, settings.seed))
+        errors.append(fit.video - _truth(recordings, showing))
     return fit_error_model(features, errors, setup.mask)
 
 
-def features_of(setup: Setup, fit: Reconstructor, evidence: list[Evidence], seed: int) -> np.ndarray:
-    """Gather what the error of a reconstruction is predicted from."""
-    with torch.no_grad():
-        video = fit.prior.video(fit.white)
-    information = fisher_information(evidence, video, n_probes=_PROBES, generator=torch.Generator().manual_seed(seed))
-    inside = slice(setup.margins.lead, len(information) - setup.margins.tail)
-    variance = float(setup.covariances["movie"][0, 0, 0])
-    return error_features(fit.video, information[inside], variance, setup.mean)
+def _residuals(setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[np.ndarray]:
+    return [_truth(recordings, showing) - setup.decode(recordings, showing) for showing in showings]
+
+
+def _truth(recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
+    return recordings[0][1].trial(showing[0][0]).video
+
+
+def _lags(aligned: AlignedSession) -> tuple[int, int, int]:
+    height, width = aligned.frame_size
+    return round(_LONGEST_LAG * aligned.frame_rate), height - 1, width - 1
 
 
 def _ridge_coverage(ridge: RidgeDecoder, aligned: AlignedSession) -> np.ndarray:

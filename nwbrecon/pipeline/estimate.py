@@ -20,8 +20,9 @@ from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.inversion import Reconstructor
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
+from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.progress import progress_shown
-from nwbrecon.session import ResponseGroup, Session, SignalKind, activity, open_session
+from nwbrecon.session import ResponseGroup, Session, SignalKind, activity
 from nwbrecon.session.describe import text_table
 
 __all__ = ["STEPS", "Estimate", "estimate"]
@@ -100,7 +101,7 @@ def estimate(source: Any, settings: RunSettings | None = None, steps: Sequence[s
     """
     settings = settings or RunSettings()
     alignment = settings.alignment
-    with open_session(source, signal=alignment.responses.signal) as session, progress_shown(False):
+    with open_as_set(source, alignment) as session, progress_shown(False):
         plan = plan_trials(session, alignment)
         split = plan.trials["clip"].map(choose_split(plan.trials, alignment.frame_rate, [], alignment).of_clip)
         frames = plan.trials["n_frames"].groupby(split).sum()

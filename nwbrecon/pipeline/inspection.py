@@ -9,20 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nwbrecon.alignment.align import frame_starts, plan_trials
+from nwbrecon.alignment.align import align, frame_starts, plan_trials
 from nwbrecon.alignment.resample import coverage
 from nwbrecon.alignment.splits import choose_split, guard
 from nwbrecon.alignment.views import LONGEST_INTERVAL, sample_behavior
 from nwbrecon.config import AlignmentSettings
 from nwbrecon.errors import AlignmentError
-from nwbrecon.session import Session, SignalKind, open_session
+from nwbrecon.pipeline.opening import open_as_set
+from nwbrecon.pipeline.verdict import Verdict, judge, reliability
+from nwbrecon.session import Session, SignalKind
 from nwbrecon.session.describe import text_table
 from nwbrecon.session.series import median_interval
 
-__all__ = ["Inspection", "inspect"]
+__all__ = ["Inspection", "inspect", "inspect_session"]
 
 _SPLITS = ("train", "validation", "test")
 _MOST_ROWS = 8
+_SKETCH = (18, 32)
 
 
 @dataclass
@@ -51,6 +54,13 @@ class Inspection:
         ``test``; empty where the recording cannot be used.
     reason
         How the split was chosen, or why the recording cannot be used.
+    timeline
+        One entry a presentation, in time order: ``onset``, ``offset`` (s), ``clip``, ``kind``, ``stimulus``.
+    measured
+        What responses and movie themselves say, where they were read: ``latency`` (s, of the population's response to
+        changes on the screen), ``latency_clear``, ``reliability`` (see `nwbrecon.pipeline.verdict.reliability`).
+    verdict
+        Whether a reconstruction is worth attempting, and what is missing.
     warnings
         What was skipped, guessed or found wrong, in sentences.
     """
@@ -64,6 +74,9 @@ class Inspection:
     overlap: dict[str, Any]
     split: dict[str, dict[str, Any]] = field(default_factory=dict)
     reason: str = ""
+    timeline: list[dict[str, Any]] = field(default_factory=list)
+    measured: dict[str, Any] | None = None
+    verdict: Verdict = field(default_factory=lambda: Verdict("no"))
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -150,23 +163,35 @@ class Inspection:
                 for name, part in self.split.items()
             ]
             lines += [*text_table([("used for", "clips", "trials", "unique min"), *rows]), self.reason]
-        if not self.usable:
-            lines.append(f"It cannot be used as it is. {self.reason if not self.split else self._lacking()}")
+        head, *reasons = self.verdict.sentences
+        lines += [*self._measured(), "", head, *(f"- {reason}" for reason in reasons)]
         if self.warnings:
             lines += ["", f"{len(self.warnings)} warning{'s'[: len(self.warnings) > 1]}:"]
             lines += [f"- {warning}" for warning in self.warnings]
         return lines
 
-    def _lacking(self) -> str:
-        lacking = [name for name in _SPLITS if name not in self.split]
-        return f"There would be no clips for {' and '.join(lacking)}."
+    def _measured(self) -> list[str]:
+        if self.measured is None:
+            return []
+        found = self.measured
+        lines = ["the population does not visibly follow changes on the screen: the clocks could not be checked"]
+        if found["latency_clear"]:
+            lines = [f"the population follows changes on the screen by {1000 * found['latency']:.0f} ms"]
+        if found["reliability"]:
+            told = found["reliability"]
+            lines.append(
+                f"{told['reliable']} cells respond to repeats alike (median correlation {told['median']:.2f}, "
+                f"{told['clips']} clips, {told['trials']} trials)"
+            )
+        return lines
 
 
-def inspect(source: Any, settings: AlignmentSettings | None = None) -> Inspection:
-    """Find out what a recording holds and what would be used of it, from its clocks and tables.
+def inspect(source: Any, settings: AlignmentSettings | None = None, *, measure: bool = False) -> Inspection:
+    """Find out what a recording holds, what would be used of it, and whether it will do.
 
-    Neither responses nor movies are read, so that it is quick on the largest file; near-duplicates among the clips,
-    which `nwbrecon.align` keeps in one split, are therefore not known here.
+    Clocks and tables are enough for that, so that it is quick on the largest file; near-duplicates among the clips,
+    which `nwbrecon.align` keeps in one split, are therefore not known here. To measure how reliably the cells respond
+    and how long after a change on the screen, responses and movie are read too.
 
     Parameters
     ----------
@@ -174,6 +199,8 @@ def inspect(source: Any, settings: AlignmentSettings | None = None) -> Inspectio
         As `nwbrecon.open_session` takes it.
     settings
         How it would be aligned; the defaults where not given.
+    measure
+        Whether responses and movie are read.
 
     Raises
     ------
@@ -183,28 +210,71 @@ def inspect(source: Any, settings: AlignmentSettings | None = None) -> Inspectio
         If the file holds no responses or no stimulus.
     """
     settings = settings or AlignmentSettings()
-    with open_session(source, signal=settings.responses.signal) as session:
-        shown = session.stimulus.presentations
-        inspection = Inspection(
-            identity=session.identity,
-            subject=session.subject,
-            planes=_planes(session, settings),
-            stimuli=_stimuli(session),
-            repeats=_repeats(shown),
-            behavior=[],
-            overlap=_overlap(session),
-            warnings=list(session.warnings),
-        )
-        frames = np.empty(0)
-        try:
-            plan = plan_trials(session, settings)
-            inspection.warnings += plan.warnings
-            frames = frame_starts(plan.trials, settings.frame_rate)
-            inspection.split, inspection.reason = _split(plan.trials, settings, inspection.warnings)
-        except AlignmentError as error:
-            inspection.reason = str(error)
-        inspection.behavior = _behavior(session, frames, settings)
+    with open_as_set(source, settings) as session:
+        return inspect_session(session, settings, measure=measure)
+
+
+def inspect_session(session: Session, settings: AlignmentSettings, *, measure: bool = False) -> Inspection:
+    """As `inspect`, of a session that is open."""
+    inspection = Inspection(
+        identity=session.identity,
+        subject=session.subject,
+        planes=_planes(session, settings),
+        stimuli=_stimuli(session),
+        repeats=_repeats(session.stimulus.shown),
+        behavior=[],
+        overlap=_overlap(session),
+        timeline=_timeline(session),
+        warnings=list(session.warnings),
+    )
+    frames = np.empty(0)
+    try:
+        plan = plan_trials(session, settings)
+        inspection.warnings += plan.warnings
+        for plane in inspection.planes:
+            plane["delay"] = plan.delays[plane["name"]]
+        frames = frame_starts(plan.trials, settings.frame_rate)
+        inspection.split, inspection.reason = _split(plan.trials, settings, inspection.warnings)
+        if measure:
+            inspection.measured = _measure(session, settings, inspection.warnings)
+    except AlignmentError as error:
+        inspection.reason = str(error)
+    inspection.behavior = _behavior(session, frames, settings)
+    inspection.verdict = judge(
+        rois=session.n_rois,
+        split=inspection.split,
+        covered=inspection.overlap["covered"],
+        behavior=session.behavior,
+        reason=inspection.reason,
+        measured=inspection.measured,
+    )
     return inspection
+
+
+def _measure(session: Session, settings: AlignmentSettings, warnings: list[str]) -> dict[str, Any]:
+    # neither needs more than a sketch of the movie
+    size = (min(settings.frame_size[0], _SKETCH[0]), min(settings.frame_size[1], _SKETCH[1]))
+    aligned = align(session, settings, frame_size=size)
+    known = set(warnings)
+    warnings += [
+        warning for warning in aligned.warnings if warning not in known and "pixels were scaled" not in warning
+    ]
+    latency = aligned.info["latency"]
+    return {
+        "latency": latency["seconds"],
+        "latency_clear": latency["clear"],
+        "reliability": reliability(aligned),
+    }
+
+
+def _timeline(session: Session) -> list[dict[str, Any]]:
+    rows = session.stimulus.presentations
+    return [
+        {"onset": onset, "offset": offset, "clip": clip, "kind": kind, "stimulus": session.stimulus.stores[store].name}
+        for onset, offset, clip, kind, store in zip(
+            rows["onset"].tolist(), rows["offset"].tolist(), rows["clip"], rows["kind"], rows["store"], strict=True
+        )
+    ]
 
 
 def _planes(session: Session, settings: AlignmentSettings) -> list[dict[str, Any]]:
@@ -221,7 +291,7 @@ def _planes(session: Session, settings: AlignmentSettings) -> list[dict[str, Any
             "alternatives": {path: signal.kind.value for path, signal in group.alternatives.items()},
             "neuropil": group.neuropil.path if group.neuropil is not None else None,
             "indicator": group.indicator,
-            "delay": settings.responses.plane_delays.get(group.name, group.delay),
+            "delay": group.delay,
         }
         for group in session.responses.values()
     ]
@@ -235,7 +305,7 @@ def _used_as(kind: SignalKind, *, deconvolve: bool) -> str:
 
 def _stimuli(session: Session) -> list[dict[str, Any]]:
     entries = []
-    for key, rows in session.stimulus.presentations.groupby("store", sort=False):
+    for key, rows in session.stimulus.shown.groupby("store", sort=False):
         store = session.stimulus.stores[str(key)]
         first = session.stimulus.clocks(int(rows.index[0])).onsets
         entries.append(
@@ -272,7 +342,7 @@ def _repeats(shown: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _overlap(session: Session) -> dict[str, Any]:
-    shown = session.stimulus.presentations
+    shown = session.stimulus.shown
     onsets, offsets = shown["onset"].to_numpy(), shown["offset"].to_numpy()
     # tenths of a second: fine enough for a share, coarse enough for hours of stimulus
     starts = np.concatenate(

@@ -16,13 +16,15 @@ from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.errors import SettingsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
+from nwbrecon.pipeline.inspection import inspect_session
+from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.record import RECORD, STATE, Record, source_identity, workplace
-from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, warnings_said
+from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, say_verdict, warnings_said
 from nwbrecon.pipeline.summary import scores_table, scores_to_dict
 from nwbrecon.results import Results, as_stored, read_results, results_name, write_results
 from nwbrecon.results.report import write_report
 from nwbrecon.results.video import write_video
-from nwbrecon.session import Session, open_session
+from nwbrecon.session import Session
 from nwbrecon.storage import atomic_path
 
 __all__ = ["RunResult", "run"]
@@ -171,9 +173,10 @@ def run(
         raise SettingsError(f"{out} is a file.", "A folder, or the name of one to be made, was expected.")
     with (
         logged_to(out / LOG) as start_file,
-        open_session(source, signal=settings.alignment.responses.signal) as session,
+        open_as_set(source, settings.alignment) as session,
     ):
         say_session(session)
+        say_verdict(inspect_session(session, settings.alignment).verdict)
         identity = source_identity(session, out / RECORD)
         record = Record.open(out / RECORD, identity, settings, overwrite=overwrite)
         work = _Run(session, out, settings, record, command_line)

@@ -10,9 +10,10 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from nwbrecon.alignment import AlignedSession
+from nwbrecon.pipeline.verdict import Verdict
 from nwbrecon.session import Session
 
-__all__ = ["logged_to", "say_aligned", "say_session", "warnings_said"]
+__all__ = ["logged_to", "say_aligned", "say_session", "say_verdict", "warnings_said"]
 
 log = logging.getLogger("nwbrecon")
 
@@ -64,10 +65,16 @@ def say_session(session: Session) -> None:
         len(groups),
         "s" * (len(groups) > 1),
         signals,
-        len(session.stimulus.presentations),
-        session.stimulus.presentations["clip"].nunique(),
+        len(session.stimulus.shown),
+        session.stimulus.shown["clip"].nunique(),
         ", ".join(session.behavior) or "none, the encoder goes without",
     )
+
+
+def say_verdict(verdict: Verdict) -> None:
+    """Say before any work begins if it will probably be in vain, and why."""
+    if verdict.worth != "yes":
+        log.warning("%s", verdict)
 
 
 def say_aligned(aligned: AlignedSession) -> None:

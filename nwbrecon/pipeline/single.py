@@ -15,11 +15,12 @@ from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
+from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.record import Record, source_stamps
 from nwbrecon.pipeline.saying import say_aligned, say_session, warnings_said
 from nwbrecon.pipeline.summary import scores_table, scores_to_dict
 from nwbrecon.results import Results, as_stored, read_results, write_results
-from nwbrecon.session import Session, open_session
+from nwbrecon.session import Session
 
 __all__ = ["Reconstructed", "TrainedEncoder", "reconstruct_recording", "train_encoder"]
 
@@ -68,7 +69,7 @@ def train_encoder(
     """
     settings, out = settings or RunSettings(), Path(out)
     _refuse_existing(out, overwrite=overwrite)
-    with open_session(source, signal=settings.alignment.responses.signal) as session:
+    with open_as_set(source, settings.alignment) as session:
         aligned = _aligned(session, settings.alignment)
         with _state(out, session, settings, ("alignment", "encoder", "training")) as state:
             encoder = train(aligned, settings.encoder, settings.training, state=state)
@@ -145,7 +146,7 @@ def reconstruct_recording(
             action="Leave them out, or train an encoder with them.",
         )
     settings = settings.model_copy(update={"alignment": alignment})
-    with open_session(source, signal=alignment.responses.signal) as session:
+    with open_as_set(source, alignment) as session:
         aligned = _aligned(session, alignment)
         ensemble.check_fits(aligned)
         clips = {

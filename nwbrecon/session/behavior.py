@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from nwbrecon.session.contents import Item
 from nwbrecon.session.model import BehaviorSeries
-from nwbrecon.session.series import clean_clock, sample_times, sample_values
+from nwbrecon.session.pupil import find_pupil
+from nwbrecon.session.series import sliceable
+from nwbrecon.session.traces import Trace, behavior_series, named, read_trace, traces_of, without_blinks
 
 __all__ = ["cm_per_second", "find_behavior"]
 
@@ -19,8 +20,7 @@ Warn = Callable[[str], None]
 _RUNNING = re.compile(r"running|treadmill|wheel|locomotion|ball", re.IGNORECASE)
 _SPEED = re.compile(r"speed|velocity", re.IGNORECASE)
 _NOT_SPEED = re.compile(r"unfiltered|raw|acceleration|angular|end_times|pupil|stim|screen|optic|flow", re.IGNORECASE)
-_PUPIL = re.compile(r"pupil", re.IGNORECASE)
-_POSITION = re.compile(r"position|location|center|centre|gaze|_[xy]$", re.IGNORECASE)
+_TRAVELED = re.compile(r"position|distance|displacement|traveled|travelled|odometer", re.IGNORECASE)
 _GAZE = re.compile(
     r"gaze|eye_?(position|location|tracking)|pupil_?(position|location|center|centre|tracking)", re.IGNORECASE
 )
@@ -31,6 +31,8 @@ _SPELLED = {
     "millimeter": "mm", "millimetre": "mm", "centimeter": "cm", "centimetre": "cm",
     "meter": "m", "metre": "m", "inch": "in", "inche": "in",
 }  # fmt: skip
+LONGEST_STEP = 5.0
+"""A position this many usual intervals ago tells no speed."""
 TOO_FAST = 300.0
 """No mouse runs faster than this (cm/s); a trace that does is in another unit than the file says."""
 
@@ -52,14 +54,6 @@ def cm_per_second(unit: str) -> float | None:
     return _LENGTHS.get(_SPELLED.get(match.group(1), match.group(1)))
 
 
-@dataclass
-class _Trace:
-    item: Item
-    times: np.ndarray
-    values: np.ndarray
-    notes: str = ""
-
-
 def find_behavior(items: Sequence[Item], warn: Warn) -> dict[str, BehaviorSeries]:
     """Find running speed, pupil size and gaze; what is absent is said and left out.
 
@@ -75,156 +69,104 @@ def find_behavior(items: Sequence[Item], warn: Warn) -> dict[str, BehaviorSeries
     dict
         ``running_speed``, ``pupil_size``, ``gaze_x``, ``gaze_y``, as far as the file has them.
     """
-    series = [
-        item
-        for item in items
-        if item.is_series
-        and not item.is_images_over_time
-        and item.parents[0] in {"acquisition", "processing", "analysis"}
-        and getattr(item.content, "rois", None) is None
-    ]
+    traces = traces_of(items)
     found: dict[str, BehaviorSeries] = {}
-    for name, finder in (("running", _running), ("pupil", _pupil), ("gaze", _gaze)):
-        traces = finder(series, warn)
-        if not traces:
+    for name, finder in (("running", _running), ("pupil", find_pupil), ("gaze", _gaze)):
+        variables = finder(traces, warn)
+        if not variables:
             warn(f"The file has no {name} that could be recognized; it goes without.")
-        found.update({trace.name: trace for trace in traces})
+        found.update({variable.name: variable for variable in variables})
     return found
 
 
-def _running(series: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
+def _running(traces: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
+    return _speed(traces, warn) or _speed_from_position(traces, warn)
+
+
+def _speed(traces: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
     def score(item: Item) -> int:
         told = " ".join(item.parents[1:])
         points = 3 * bool(_SPEED.search(item.name)) + 2 * bool(_RUNNING.search(item.name) or _RUNNING.search(told))
         points += 2 * (cm_per_second(str(item.content.unit)) is not None)
-        return points - 4 * bool(_NOT_SPEED.search(item.name))
+        return points - 4 * bool(_NOT_SPEED.search(item.name)) - 9 * bool(_TRAVELED.search(item.name))
 
-    for item in sorted(series, key=score, reverse=True):
+    for item in sorted(traces, key=score, reverse=True):
         if score(item) < 4:
             return []
-        trace = _read(item, warn)
+        trace = read_trace(item, warn)
         if trace is None or trace.values.ndim != 1:
             continue
         unit = str(item.content.unit)
         factor = cm_per_second(unit)
         if factor is None:
             warn(f"{item.path} has the unit {unit!r}, which is no speed that is known; it was kept as it is.")
-            return [_series("running_speed", trace, trace.values, unit, "running speed in a unit of its own")]
+            return [behavior_series("running_speed", trace, trace.values, unit, "running speed in a unit of its own")]
         speed = trace.values * factor
         fastest = np.nanmax(np.abs(speed), initial=0.0)
         if fastest > TOO_FAST:
             warn(f"{item.path} reaches {fastest:.0f} cm/s; its unit or conversion is probably wrong.")
-        return [_series("running_speed", trace, speed, "cm/s", f"running speed, from {unit} to cm/s")]
+        return [behavior_series("running_speed", trace, speed, "cm/s", f"running speed, from {unit} to cm/s")]
     return []
 
 
-def _pupil(series: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
-    """Radius of the pupil, or of the circle of its area."""
-    pupils = [
-        item
-        for item in series
-        if _PUPIL.search(item.name) or any(_PUPIL.search(parent) for parent in item.parents[1:])
-        if not _POSITION.search(item.name)
-    ]
-    minor, major = (_named(pupils, rf"{which}.*(radius|axis)|(radius|axis).*{which}") for which in ("minor", "major"))
-    if minor is not None and major is not None:
-        one, other = _read(minor, warn), _read(major, warn)
-        if one is not None and other is not None and one.values.shape == other.values.shape and one.values.ndim == 1:
-            halved = 2.0 if re.search("axis", minor.name) and not re.search("semi|radius", minor.name) else 1.0
-            radius = np.sqrt(np.maximum(one.values, 0) * np.maximum(other.values, 0)) / halved
-            one.notes = f" and {major.path}"
-            words = "geometric mean of the two radii" if halved == 1 else "half the geometric mean of the two axes"
-            return [_series("pupil_size", one, radius, str(minor.content.unit), words)]
-    for pattern, factor, words in (
-        (r"radius", 1.0, "radius"),
-        (r"diameter", 0.5, "half the diameter"),
-        (r"area(?!_raw)", None, "radius of the circle of the same area"),
-        (r"size|width|pupil$|dilation", 1.0, "a size that the file does not define, as stored"),
-    ):
-        item = _named(pupils, pattern)
-        trace = None if item is None else _read(item, warn)
-        if item is not None and trace is not None and trace.values.ndim == 1:
-            unit = str(item.content.unit)
-            if factor is not None:
-                return [_series("pupil_size", trace, trace.values * factor, unit, words)]
-            unit = re.sub(r"\s*(\^2|\*\*2|²|2|squared)$|^(square|sq)\s+", "", unit)
-            return [_series("pupil_size", trace, _radius_of_area(trace.values), unit, words)]
-    return _ellipse(series, warn)
-
-
-def _radius_of_area(area: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.maximum(area, 0) / np.pi)
-
-
-def _ellipse(series: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
-    """Pupil of an eye-tracking extension: a position series that carries the area of the fitted ellipse."""
-    for item in series:
-        area = getattr(item.content, "area", None)
-        if area is None or not _PUPIL.search(item.name):
+def _speed_from_position(traces: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
+    """Differentiate how far the animal has run; what is missing or too long ago gives no speed."""
+    for item in traces:
+        told = " ".join((*item.parents[1:], item.name))
+        if not _TRAVELED.search(item.name) or not _RUNNING.search(told) or _NOT_SPEED.search(item.name):
             continue
-        trace = _read(item, warn)
-        values = np.asarray(area[:], dtype=np.float64)
-        if trace is not None and values.ndim == 1 and len(values) == len(item.content.data):
-            kept = _kept(item, len(values))
-            radius = _radius_of_area(values[kept])
-            return [_series("pupil_size", trace, radius, str(item.content.unit), "radius of the circle of `area`")]
+        unit = str(item.content.unit)
+        factor = cm_per_second(f"{unit}/s")
+        trace = read_trace(item, warn)
+        if trace is None or trace.values.ndim != 1 or len(trace.values) < 2:
+            continue
+        steps = np.diff(trace.times)
+        speed = np.diff(trace.values) / steps * (factor or 1.0)
+        # the belt or wheel began anew, in the unit of the file where that is no length
+        jumps = np.abs(speed) > TOO_FAST if factor else np.abs(np.diff(trace.values)) > 0.5 * np.ptp(trace.values)
+        if jumps.any():
+            warn(f"{item.path} jumps {jumps.sum()} times; there is no running speed there.")
+        speed[jumps] = np.nan
+        usable = steps <= LONGEST_STEP * np.median(steps)
+        between = Trace(item, ((trace.times[1:] + trace.times[:-1]) / 2)[usable], speed[usable])
+        if factor is None:
+            warn(f"{item.path} has the unit {unit!r}, which is no length that is known; its change per second is used.")
+        words = f"running speed, change of position, from {unit} to {'cm/s' if factor else f'{unit}/s'}"
+        return [behavior_series("running_speed", between, between.values, "cm/s" if factor else f"{unit}/s", words)]
     return []
 
 
-def _gaze(series: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
+def _gaze(traces: Sequence[Item], warn: Warn) -> list[BehaviorSeries]:
     def score(item: Item) -> int:
         points = 2 * bool(_GAZE.search(item.name)) + 2 * ("SpatialSeries" in item.types)
         points += any(_GAZE.search(parent) for parent in item.parents[1:]) + ("deg" in str(item.content.unit).lower())
         points += bool(re.search("pupil|gaze|position", item.name, re.IGNORECASE))
         return points - 9 * bool(_NOT_GAZE.search(item.name))
 
-    for item in sorted(series, key=score, reverse=True):
-        shape = item.content.data.shape if hasattr(item.content.data, "shape") else np.shape(item.content.data)
+    for item in sorted(traces, key=score, reverse=True):
+        shape = sliceable(item.content.data).shape
         if score(item) < 4 or len(shape) != 2 or not 2 <= shape[1] <= 3:
             continue
-        trace = _read(item, warn)
+        trace = read_trace(item, warn)
         if trace is not None:
+            without_blinks(trace, traces, warn)
             unit = str(item.content.unit)
             return [
-                _series(f"gaze_{axis}", trace, trace.values[:, column], unit, f"column {column}")
+                behavior_series(f"gaze_{axis}", trace, trace.values[:, column], unit, f"column {column}")
                 for column, axis in enumerate("xy")
             ]
-    pair = [_named(series, rf"(gaze|(eye|pupil).*(position|location)).*_{axis}$") for axis in "xy"]
-    traces = [None if item is None else _read(item, warn) for item in pair]
-    return [
-        _series(f"gaze_{axis}", trace, trace.values, str(trace.item.content.unit), "as stored")
-        for axis, trace in zip("xy", traces, strict=True)
-        if trace is not None and trace.values.ndim == 1 and None not in traces
-    ]
+    pair = [named(traces, rf"(gaze|(eye|pupil).*(position|location|center)).*_{axis}$") for axis in "xy"]
+    pair = pair if None not in pair else [_center(traces, axis) for axis in "xy"]
+    read = [None if item is None else read_trace(item, warn) for item in pair]
+    gaze = []
+    for axis, trace in zip("xy", read, strict=True):
+        if trace is not None and trace.values.ndim == 1 and None not in read:
+            without_blinks(trace, traces, warn)
+            unit = str(trace.item.content.unit)
+            gaze.append(behavior_series(f"gaze_{axis}", trace, trace.values, unit, "as stored"))
+    return gaze
 
 
-def _named(series: Sequence[Item], pattern: str) -> Item | None:
-    return next((item for item in series if re.search(pattern, item.name, re.IGNORECASE)), None)
-
-
-def _read(item: Item, warn: Warn) -> _Trace | None:
-    values = sample_values(item.content)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    times = sample_times(item.content, len(values))
-    if times is None or len(values) == 0:
-        warn(f"{item.path} was left out: it has no {'values' if len(values) == 0 else 'clock'}.")
-        return None
-    if len(times) != len(values):
-        warn(f"{item.path} has {len(values)} samples and {len(times)} time stamps; the surplus was left out.")
-    kept = _kept(item, len(values))
-    if len(kept) < min(len(times), len(values)):
-        warn(f"{item.path}: {min(len(times), len(values)) - len(kept)} samples with bad time stamps were left out.")
-    values = np.where(np.isfinite(values), values, np.nan)
-    return _Trace(item, times[kept], values[kept])
-
-
-def _kept(item: Item, n_samples: int) -> np.ndarray:
-    times = sample_times(item.content, n_samples)
-    n = min(n_samples, 0 if times is None else len(times))
-    rows = None if times is None else clean_clock(times[:n])
-    return np.arange(n) if rows is None else rows
-
-
-def _series(name: str, trace: _Trace, values: np.ndarray, unit: str, words: str) -> BehaviorSeries:
-    return BehaviorSeries(name, values, trace.times, unit, f"{words}; {trace.item.path}{trace.notes}")
+def _center(traces: Sequence[Item], axis: str) -> Item | None:
+    """Column of a table of ellipses fitted to the pupil."""
+    return named([item for item in traces if "pupil" in "/".join(item.parents[1:]).lower()], rf"^cent(er|re)_{axis}$")

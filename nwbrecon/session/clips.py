@@ -37,14 +37,18 @@ def name_clips(pieces: Sequence[Presentation], stores: Mapping[str, FrameStore])
         Where the pixels are, by key.
     """
     named = _named(pieces)
-    looks = _by_looks([p for p in pieces if not p.timeline.indexed and p.label not in named], stores)
+    looks = _by_looks(
+        [p for p in pieces if not p.timeline.indexed and p.label not in named and p.kind != "gray"], stores
+    )
     ranges: dict[Hashable, dict[tuple[int, int], None]] = defaultdict(dict)
     identities: list[Hashable] = []
     names: dict[Hashable, str] = {}
     for piece in pieces:
         store = stores[piece.timeline.store].name
         identity: Hashable
-        if piece.timeline.indexed:
+        if piece.kind == "gray":
+            identity = names[identity] = "gray"
+        elif piece.timeline.indexed:
             backward = bool(piece.frames[0] > piece.frames[-1])
             first, last = _known(piece, ranges[piece.timeline.store, backward])
             identity = (piece.timeline.store, backward, first, last)

@@ -59,7 +59,7 @@ def _tables(session: Session) -> tuple[str, list[list[tuple[str, ...]]]]:
     ]
     shown = session.stimulus.presentations
     stimulus = []
-    for name, rows in shown.groupby("store", sort=False):
+    for (name, kind), rows in shown.groupby(["store", "kind"], sort=False):
         store = session.stimulus.stores[str(name)]
         first = session.stimulus.clocks(int(rows.index[0])).onsets
         stimulus.append(
@@ -69,7 +69,7 @@ def _tables(session: Session) -> tuple[str, list[list[tuple[str, ...]]]]:
                 str(rows["clip"].nunique()),
                 f"{1 / median_interval(first):.4g}" if len(first) > 1 else "",
                 _span(rows["onset"].iloc[0], rows["offset"].iloc[-1]),
-                f"{', '.join(sorted(set(rows['kind'])))}, {store.height} x {store.width}",
+                f"{kind}, {store.height} x {store.width}",
             )
         )
     tables: list[list[tuple[str, ...]]] = [

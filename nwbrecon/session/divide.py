@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -62,7 +62,7 @@ def row_notes(table: IntervalTable) -> pd.DataFrame:
     )
 
 
-def divide(timeline: Timeline, tables: Sequence[IntervalTable], warn: Callable[[str], None]) -> list[Presentation]:
+def divide(timeline: Timeline, tables: Sequence[IntervalTable]) -> list[Presentation]:
     """Cut one timeline into presentations.
 
     Intervals whose spans lie within the timeline and are filled with frames are presentations, with what their table
@@ -96,10 +96,6 @@ def divide(timeline: Timeline, tables: Sequence[IntervalTable], warn: Callable[[
         return pieces
     if timeline.indexed:
         divided += _untaken(pieces, taken)
-    else:
-        left = float((timeline.ends - timeline.onsets)[~taken].sum())
-        if left > 0.02 * float((timeline.ends - timeline.onsets).sum()):
-            warn(f"{left:.0f} s of {timeline.path} lie in no interval and were taken for the blank between trials.")
     return sorted(divided, key=lambda piece: piece.first)
 
 

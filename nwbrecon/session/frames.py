@@ -9,14 +9,21 @@ from typing import Any, Literal
 import numpy as np
 
 from nwbrecon.errors import SessionError
+from nwbrecon.session.series import explained
 
-__all__ = ["FrameAxes", "ImageStore", "MovieStore", "find_axes", "to_gray"]
+__all__ = ["MID_GRAY", "MOST_PIXELS", "FrameAxes", "GrayStore", "ImageStore", "MovieStore", "find_axes", "to_gray"]
 
 FrameAxes = Literal["auto", "TYX", "TXY", "XYT", "YXT"]
 """Order of the axes of a stored movie: T frames, Y rows, X columns; a color axis comes last among the others."""
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue (ITU-R BT.601), so that equal channels keep their value."""
+
+MOST_PIXELS = 2**26
+"""No screen has more; a file that claims them would only exhaust the memory."""
+
+MID_GRAY = 127.5
+"""Grey level of a screen that shows nothing, where the file does not hold its picture."""
 
 _PROBES = 12
 
@@ -91,6 +98,26 @@ def _levels(sample: np.ndarray, dtype: np.dtype[Any]) -> tuple[float, float]:
     return (255.0, 0.0) if high <= 1 else (1.0, 0.0)
 
 
+class GrayStore:
+    """A screen that shows nothing: a single frame of mid-grey.
+
+    Parameters
+    ----------
+    height, width
+        Rows and columns of what the screen shows else.
+    """
+
+    name = "gray"
+    n_frames = 1
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+
+    def read(self, frames: np.ndarray) -> np.ndarray:
+        """Give ``(time, height, width)`` float32, all of the same grey."""
+        return np.full((len(frames), self.height, self.width), MID_GRAY, dtype=np.float32)
+
+
 class MovieStore:
     """Frames in one array of the file.
 
@@ -102,15 +129,25 @@ class MovieStore:
         The array; sliced when frames are read, never before.
     axes
         As `find_axes` gives it.
+
+    Raises
+    ------
+    SessionError
+        If its frames claim a size that no screen has, or are not numbers.
     """
 
     def __init__(self, name: str, data: Any, axes: str) -> None:
         self.name = name
         size = dict(zip(axes, data.shape, strict=True))
         self.n_frames, self.height, self.width = int(size["T"]), int(size["Y"]), int(size["X"])
+        if self.height * self.width > MOST_PIXELS or data.dtype.kind not in "biuf":
+            raise SessionError(
+                f"Frames of {self.height} x {self.width} {data.dtype}, which {name} claims, are no movie."
+            )
         self._data = data
         self._axes = axes
-        self._to_255: tuple[float, float] | None = None
+        # bytes can only be grey levels, so that none need be looked at
+        self._to_255 = (1.0, 0.0) if data.dtype.kind in "ui" and data.dtype.itemsize == 1 else None
 
     def __repr__(self) -> str:
         return f"MovieStore({self.name!r}, {self.n_frames} frames of {self.height} x {self.width})"
@@ -137,7 +174,8 @@ class MovieStore:
         return read if np.array_equal(place, np.arange(len(frames))) else read[place]
 
     def _stored(self, start: int, stop: int) -> np.ndarray:
-        block = self._data[start:stop] if self._axes[0] == "T" else self._data[..., start:stop]
+        with explained(f"Frame {start} of {self.name}"):
+            block = self._data[start:stop] if self._axes[0] == "T" else self._data[..., start:stop]
         order = "TYXC" if "C" in self._axes else "TYX"
         return np.asarray(block).transpose([self._axes.index(axis) for axis in order])
 
@@ -183,7 +221,8 @@ class ImageStore:
         return (np.stack([self._image(int(frame)) for frame in wanted]) * factor + shift)[place].astype(np.float32)
 
     def _image(self, frame: int) -> np.ndarray:
-        pixels = np.asarray(self._images[frame].data[:]).astype(np.float32)
+        with explained(f"Image {frame} of {self.name}"):
+            pixels = np.asarray(self._images[frame].data[:]).astype(np.float32)
         return to_gray(pixels) if pixels.ndim == 3 else pixels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,6 +21,7 @@ __all__ = [
     "FrameClock",
     "FrameStore",
     "ResponseGroup",
+    "ScreenGeometry",
     "Session",
     "Signal",
     "SignalKind",
@@ -128,7 +130,8 @@ class ResponseGroup:
         Parameters
         ----------
         signal
-            ``events``, ``dff``, ``corrected`` or ``raw``; ``auto`` prefers them in this order.
+            ``spikes``, ``events``, ``dff``, ``corrected`` or ``raw``; ``auto`` prefers them in this order. Or the path
+            of a series, or the end of its path.
 
         Raises
         ------
@@ -136,10 +139,14 @@ class ResponseGroup:
             If the file has no such signal of these ROIs.
         """
         stored = {self.signal.path: self.signal, **self.alternatives}
-        kinds = PREFERENCE if signal == "auto" else (SignalKind[signal.upper()],)
+        asked = [SignalKind[signal.upper()]] if signal.upper() in SignalKind.__members__ else []
+        kinds = list(PREFERENCE) if signal == "auto" else asked
         chosen = min(
             (one for one in stored.values() if one.kind in kinds), key=lambda one: kinds.index(one.kind), default=None
         )
+        if chosen is None:
+            named = [one for path, one in stored.items() if f"/{path}".endswith(f"/{signal.strip('/')}")]
+            chosen = named[0] if len(named) == 1 else None
         if chosen is None:
             listed = ", ".join(f"{one.path} ({one.kind.value})" for one in stored.values())
             raise SessionError(f"{self.name} has no signal {signal}; it has {listed}.", action="Choose one of these.")
@@ -187,6 +194,38 @@ class FrameClock:
     end: float
 
 
+@dataclass(frozen=True)
+class ScreenGeometry:
+    """Where a flat screen stood that the mouse faces at its middle.
+
+    Attributes
+    ----------
+    distance
+        From the eye to the middle of the screen (cm).
+    height, width
+        Of what is shown on it (cm).
+
+    Examples
+    --------
+    >>> ScreenGeometry(distance=15, height=30, width=52).degrees
+    (90.0, 120.0)
+    """
+
+    distance: float
+    height: float
+    width: float
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(length) and length > 0 for length in (self.distance, self.height, self.width)):
+            raise SessionError(f"{self} has a length that is no length.", "Distance, height and width are in cm.")
+
+    @property
+    def degrees(self) -> tuple[float, float]:
+        """Height and width as the mouse sees them (degrees of visual angle)."""
+        high, wide = (2 * math.degrees(math.atan2(size / 2, self.distance)) for size in (self.height, self.width))
+        return round(high, 1), round(wide, 1)
+
+
 @dataclass
 class Stimulus:
     """What was shown and when.
@@ -207,11 +246,19 @@ class Stimulus:
         Where the pixels are, by key.
     clocks
         ``clocks(presentation) -> FrameClock``, for a row label of `presentations`.
+    screens
+        Where the screen stood, by key of the store; empty where nobody says so.
     """
 
     presentations: pd.DataFrame
     stores: Mapping[str, FrameStore]
     clocks: Callable[[int], FrameClock]
+    screens: Mapping[str, ScreenGeometry] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The presentations, those of a gray screen left out."""
+        return self.presentations[self.presentations["kind"] != "gray"]
 
     def read(self, presentation: int, frames: slice = slice(None)) -> np.ndarray:
         """Frames of one presentation as ``(time, height, width)`` float32 grey, 0-255, at the stored size."""
@@ -264,6 +311,8 @@ class Session:
         Behavioral variables by name; empty where the file has none.
     warnings
         What was skipped, guessed or found wrong, in sentences.
+    invalid_times
+        ``(interval, 2)`` seconds on the session clock between which the file says that its data are not to be used.
     source
         What it was opened from; ``source.digest()`` gives the SHA-256 of the file, at the price of reading all of it.
     """
@@ -274,6 +323,7 @@ class Session:
     stimulus: Stimulus
     behavior: dict[str, BehaviorSeries]
     warnings: list[str] = field(default_factory=list)
+    invalid_times: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
     closers: list[Callable[[], None]] = field(default_factory=list)
     source: Source | None = None
 
@@ -291,6 +341,28 @@ class Session:
     def n_rois(self) -> int:
         """Number of ROIs over all groups."""
         return sum(group.n_rois for group in self.responses.values())
+
+    def to_pynapple(self) -> dict[str, Any]:
+        """Give the session to pynapple (the ``pynapple`` extra).
+
+        Returns
+        -------
+        dict
+            By name: each response group a ``TsdFrame`` (its columns are the ids of its ROIs, its metadata the ROI
+            table, its clock delayed by `ResponseGroup.delay`), which is read now; each behavioral variable a ``Tsd``;
+            each movie or set of images a ``TsdTensor`` of grey levels 0-255, frames in the order shown, which is read
+            where it is indexed, as long as the session is open; ``presentations`` and, where the file has them,
+            ``invalid_times`` an ``IntervalSet``. Metadata that has the name of a method has an underscore behind it
+            (``split_``).
+
+        Raises
+        ------
+        SessionError
+            If pynapple is not installed.
+        """
+        from nwbrecon.session.interop import to_pynapple
+
+        return to_pynapple(self)
 
     def close(self) -> None:
         """Close the files behind the session."""

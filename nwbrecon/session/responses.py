@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from nwbrecon.session.contents import Item
 from nwbrecon.session.model import PREFERENCE, ResponseGroup, Signal, SignalKind
 from nwbrecon.session.rois import RoiTable, read_roi_table
-from nwbrecon.session.series import clean_clock, sample_times, scaling, sliceable
+from nwbrecon.session.series import clean_clock, explained, read_all, sample_times, scaling, sliceable, stored_bytes
 
 __all__ = ["find_responses", "signal_kind"]
 
@@ -23,6 +24,10 @@ _KINDS = (
     (SignalKind.CORRECTED, r"correct|subtract|denoised"),
     (SignalKind.NEUROPIL, r"neuropil|fneu|npil"),
 )
+# a module a plane, such as VISp_0
+_AREA = re.compile(r"(VIS[a-z]*|V1|LM|AL|RL|AM|PM|LI|POR|RSP[a-z]*)_\d+")
+LARGE_BYTES, LEAST_SHARE = 2**33, 2000
+"""More bytes than this are believed if they are not compressed by more than so much, which no codec can."""
 _BACKGROUND = re.compile(r"background|baseline", re.IGNORECASE)
 
 
@@ -105,7 +110,14 @@ def find_responses(items: Sequence[Item], warn: Callable[[str], None]) -> list[R
 def _look_at(item: Item, warn: Callable[[str], None]) -> _Stored | None:
     series = item.content
     shape = tuple(sliceable(series.data).shape)
-    region = np.asarray(series.rois.data[:], dtype=np.int64)
+    data = sliceable(series.data)
+    if data.dtype.kind not in "biuf":
+        warn(f"{item.path} was left out: it does not hold numbers.")
+        return None
+    if math.prod(shape) * data.dtype.itemsize > LARGE_BYTES and stored_bytes(data) * LEAST_SHARE < data.nbytes:
+        warn(f"{item.path} was left out: it claims {data.nbytes:.3g} bytes, of which next to nothing is there.")
+        return None
+    region = read_all(series.rois.data, f"The ROIs of {item.path}").astype(np.int64)
     if len(shape) == 1:
         shape = (shape[0], 1)
     if len(shape) != 2 or 0 in shape:
@@ -162,11 +174,15 @@ def _group(family: list[_Stored], table: RoiTable, warn: Callable[[str], None]) 
     }
     neuropil = next((s for s in signals.values() if s.kind is SignalKind.NEUROPIL), None)
     chosen = signals.pop(first.item.path)
+    rois = table.rois.iloc[region]
+    module = _AREA.fullmatch(first.item.parents[1]) if len(first.item.parents) > 1 else None
+    if "area" not in rois and module:
+        rois = rois.assign(area=module[1])
     return ResponseGroup(
         name=table.plane,
         signal=chosen,
         timestamps=times,
-        rois=table.rois.iloc[region],
+        rois=rois,
         indicator=table.indicator,
         neuropil=neuropil,
         alternatives={path: s for path, s in signals.items() if s.kind is not SignalKind.NEUROPIL},
@@ -221,12 +237,12 @@ def _signal(stored: _Stored, region: np.ndarray, times: np.ndarray, rows: np.nda
 
     def read(start: int, stop: int) -> np.ndarray:
         if rows is None:
-            values = _slice(data, slice(start, stop), stored.transposed)
+            values = _slice(data, slice(start, stop), stored.transposed, stored.item.path)
         else:
             wanted = rows[start:stop]
             if len(wanted) == 0:
                 return np.empty((0, len(columns)), dtype=np.float32)
-            values = _slice(data, slice(int(wanted[0]), int(wanted[-1]) + 1), stored.transposed)
+            values = _slice(data, slice(int(wanted[0]), int(wanted[-1]) + 1), stored.transposed, stored.item.path)
             values = values[wanted - wanted[0]]
         values = (values if everything else values[:, columns]).astype(np.float32)
         if conversion != 1:
@@ -238,6 +254,7 @@ def _signal(stored: _Stored, region: np.ndarray, times: np.ndarray, rows: np.nda
     return Signal(stored.item.path, stored.kind, str(series.unit), read, (len(times), len(region)))
 
 
-def _slice(data: Any, samples: slice, transposed: bool) -> np.ndarray:
-    values = np.asarray(data[:, samples].T if transposed else data[samples])
+def _slice(data: Any, samples: slice, transposed: bool, path: str) -> np.ndarray:
+    with explained(path):
+        values = np.asarray(data[:, samples].T if transposed else data[samples])
     return values[:, None] if values.ndim == 1 else values

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nwbrecon.session.series import read_all
 from nwbrecon.session.tables import column_values
 
 __all__ = ["RoiTable", "read_roi_table"]
@@ -70,7 +71,7 @@ def read_roi_table(table: Any) -> RoiTable:
             columns[column.name] = values[:, 0]
         elif re.search(r"centroid|position|location", column.name, re.IGNORECASE):
             columns.update(zip("xyz", values.T, strict=False))
-    rois = pd.DataFrame(columns, index=pd.Index(np.asarray(table.id[:]), name="roi"))
+    rois = pd.DataFrame(columns, index=pd.Index(read_all(table.id.data, f"The column id of {table.name}"), name="roi"))
     plane = getattr(table, "imaging_plane", None)
     _add_place(rois, plane)
     cells, reason = _cells(rois)

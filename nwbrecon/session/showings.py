@@ -11,7 +11,7 @@ import pandas as pd
 
 from nwbrecon.session.contents import Item
 from nwbrecon.session.model import FrameStore
-from nwbrecon.session.series import clean_clock, sample_times
+from nwbrecon.session.series import clean_clock, read_all, sample_times
 from nwbrecon.session.tables import IntervalTable
 from nwbrecon.session.timeline import Timeline, frame_ends
 
@@ -25,6 +25,7 @@ _KINDS = (
     ("gray", r"gr[ae]y|spontaneous|blank"),
     ("image", r"scene|image\b|images\b|picture|photo"),
 )
+_NUMBERED = re.compile(r"clip|movie|film|stim|video|image|scene|condition", re.IGNORECASE)
 _DECORATION = re.compile(r"^(movie|stimulus|stim|natural_movie)_|_(presentations?|stimulus|stim|template|intervals)$")
 
 
@@ -60,7 +61,7 @@ def by_own_clock(item: Item, store: FrameStore, warn: Warn) -> Timeline | None:
 def by_index(item: Item, key: str, store: FrameStore, warn: Warn) -> Timeline | None:
     """Read an ``IndexSeries``: the time of each onset, and an index into a template."""
     series = item.content
-    frames = np.asarray(series.data[:]).ravel()
+    frames = read_all(series.data, item.path).ravel()
     times = sample_times(series, len(frames))
     if times is None:
         warn(f"{item.path} was left out: it has no clock.")
@@ -85,6 +86,8 @@ def by_frame_column(table: IntervalTable, stores: Mapping[str, FrameStore], warn
     for name, part in rows.groupby(named, sort=False):
         key = _match(str(name), stores) or (_match(table.name, stores) if named.nunique() == 1 else None)
         if key is None:
+            if stimulus_kind(str(name), table.name, unknown="") == "gray":
+                continue
             warn(f"{table.path} shows frames of {name or table.name}, of which the file has no template.")
             continue
         frame = part["frame"].to_numpy(dtype=float)
@@ -114,9 +117,11 @@ def frames_named(table: IntervalTable) -> int | None:
 
 
 def by_template_name(
-    table: IntervalTable, stores: Mapping[str, FrameStore], rates: Mapping[str, float | None]
+    table: IntervalTable, stores: Mapping[str, FrameStore], rates: Mapping[str, float | None], warn: Warn
 ) -> list[tuple[Timeline, int]]:
     """Read a table of intervals that names, in each row, the template that was shown whole.
+
+    A name may be a number, or end in the suffix of a file.
 
     Parameters
     ----------
@@ -125,7 +130,10 @@ def by_template_name(
     stores
         The templates.
     rates
-        Frames per second of each template, where the file has it; else its frames fill the interval evenly.
+        Frames per second of each template, where the file has it; else what the store has, or else its frames fill the
+        interval evenly.
+    warn
+        Called with a sentence where not all names are those of a template, or frame rates and intervals disagree.
 
     Returns
     -------
@@ -134,23 +142,34 @@ def by_template_name(
     """
     rows = table.rows
     for column in rows.columns:
-        if pd.api.types.is_numeric_dtype(rows[column]):
+        if pd.api.types.is_numeric_dtype(rows[column]) and not _NUMBERED.search(str(column)):
             continue
-        keys = [_match(str(value), stores, exactly=True) for value in rows[column]]
-        if not any(keys):
+        names = [f"{value:g}" if isinstance(value, float) else str(value) for value in rows[column]]
+        keys = [_match(name, stores, exactly=True) for name in names]
+        if not any(keys) or (pd.api.types.is_numeric_dtype(rows[column]) and not all(keys)):
             continue
-        found = []
+        if not all(keys):
+            lacking = sorted({name for name, key in zip(names, keys, strict=True) if key is None})
+            warn(f"{table.path} names {', '.join(lacking[:3])} ({len(lacking)} in all), of which there are no pixels.")
+        found, stretched = [], dict[str, float]()
         for row, (start, stop, key) in enumerate(zip(rows["start_time"], rows["stop_time"], keys, strict=True)):
             if key is None:
                 continue
-            n_frames, rate = stores[key].n_frames, rates.get(key)
+            n_frames, rate = stores[key].n_frames, rates.get(key) or getattr(stores[key], "frame_rate", None)
             evenly = n_frames / (stop - start)
             # a rate that would not fill the interval to a tenth belongs to something else
-            rate = rate if rate is not None and abs(rate / evenly - 1) < 0.1 else evenly
+            if rate is None or abs(rate / evenly - 1) >= 0.1:
+                stretched |= {} if rate is None else {key: rate}
+                rate = evenly
             onsets = start + np.arange(n_frames) / rate
             kind = stimulus_kind(key.rpartition("/")[2], table.name)
             ends = np.append(onsets[1:], onsets[-1] + 1 / rate)
             found.append((Timeline(table.path, key, np.arange(n_frames), onsets, ends, True, kind), row))
+        for key, rate in stretched.items():
+            warn(
+                f"{key} has {stores[key].n_frames} frames at {rate:.4g} Hz, which do not fill the intervals of "
+                f"{table.path}; its frames were spread over them evenly."
+            )
         return found
     return []
 
@@ -160,6 +179,8 @@ def _match(name: str, stores: Mapping[str, FrameStore], *, exactly: bool = False
     wanted = name.lower()
     if wanted in by_name:
         return by_name[wanted]
+    if (stem := re.sub(r"\.(avi|mp4|mov|mkv|m4v|webm|npy|png|jpe?g|tiff?|bmp)$", "", wanted)) in by_name:
+        return by_name[stem]
     if exactly:
         return None
     bare = {_bare(short): key for short, key in by_name.items()}

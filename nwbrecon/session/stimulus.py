@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,13 @@ from nwbrecon.errors import SessionError
 from nwbrecon.session.clips import name_clips
 from nwbrecon.session.contents import Item
 from nwbrecon.session.divide import divide, row_notes
-from nwbrecon.session.frames import FrameAxes, ImageStore, MovieStore, find_axes, ordered_images
-from nwbrecon.session.model import FrameClock, FrameStore, Stimulus
-from nwbrecon.session.series import median_interval, sample_times, sliceable
+from nwbrecon.session.folder import StimulusFolder
+from nwbrecon.session.frames import FrameAxes, GrayStore
+from nwbrecon.session.gray import GRAY, blank_frames, gray_periods, is_gray
+from nwbrecon.session.model import FrameClock, FrameStore, ScreenGeometry, Stimulus
+from nwbrecon.session.series import median_interval, read_all, sample_times, sliceable
 from nwbrecon.session.showings import by_frame_column, by_index, by_own_clock, by_template_name, frames_named
+from nwbrecon.session.stores import Stores, is_external
 from nwbrecon.session.tables import IntervalTable, read_intervals
 from nwbrecon.session.timeline import Presentation, cut_at_shared_edges
 
@@ -34,56 +38,16 @@ _FILMED = re.compile(
 )
 
 
-@dataclass
-class _Finder:
-    """What is known of the stimulus while the file is searched."""
-
-    items: Sequence[Item]
-    axes: FrameAxes
-    warn: Warn
-    stores: dict[str, FrameStore] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    def movie_store(self, item: Item, n_frames: int | None) -> FrameStore | None:
-        """Store of the pixels of an ``ImageSeries``; ``None``, with the reason kept, where it has none to read."""
-        if item.path in self.stores:
-            return self.stores[item.path]
-        series = item.content
-        external = getattr(series, "external_file", None)
-        data = sliceable(series.data)
-        shape = tuple(data.shape)
-        if external is not None or 0 in shape or len(shape) < 3:
-            files = ", ".join(str(name) for name in (external[:] if external is not None else ())) or "no file"
-            self.refused[item.path] = f"its pixels are not in the NWB file ({files}); video files are not read yet"
-            return None
-        try:
-            self.stores[item.path] = MovieStore(item.name, data, find_axes(shape, n_frames, self.axes))
-        except SessionError as error:
-            self.refused[item.path] = error.found
-            return None
-        store = self.stores[item.path]
-        if self.axes == "auto" and store.height > store.width:
-            self.warn(
-                f"{item.path} is read as {store.height} rows of {store.width}; should it be lying on its side, "
-                'say frame_axes="TXY".'
-            )
-        return store
-
-    def image_store(self, item: Item) -> FrameStore | None:
-        """Store of the pixels of an ``Images`` container."""
-        if item.path not in self.stores:
-            try:
-                self.stores[item.path] = ImageStore(item.name, ordered_images(item.content, self.warn))
-            except SessionError as error:
-                self.refused[item.path] = error.found
-        return self.stores.get(item.path)
-
-    def path_of(self, content: Any) -> Item:
-        """Find the item that holds an object which another refers to."""
-        return next((item for item in self.items if item.content is content), Item(content.name, content))
-
-
-def find_stimulus(items: Sequence[Item], *, wanted: str | None, axes: FrameAxes, warn: Warn) -> Stimulus | None:
+def find_stimulus(
+    items: Sequence[Item],
+    *,
+    wanted: str | None,
+    axes: FrameAxes,
+    warn: Warn,
+    beside: Callable[[str], Path | BinaryIO | None] = lambda path: None,
+    folder: Path | None = None,
+    screen: ScreenGeometry | None = None,
+) -> Stimulus | None:
     """Find what was shown and when.
 
     Parameters
@@ -96,32 +60,46 @@ def find_stimulus(items: Sequence[Item], *, wanted: str | None, axes: FrameAxes,
         Order of the axes of stored movies.
     warn
         Called with each sentence about something chosen, skipped or guessed.
+    beside
+        Gives the file at a path relative to the NWB file.
+    folder
+        Where the user keeps movies and pictures that the file only names.
+    screen
+        Where the screen stood, as the user knows it; else what an ``OpticalSeries`` says.
 
     Returns
     -------
     Stimulus or None
         ``None`` where the file has none that can be read.
+
+    Raises
+    ------
+    SessionError
+        If there is no `wanted`, or nothing in the folder.
     """
-    finder = _Finder(items, axes, warn)
+    stores = Stores(items, axes, warn, beside, {} if folder is None else StimulusFolder(folder, axes))
     tables = [read_intervals(item) for item in items if item.is_intervals]
     if wanted is not None:
         items = _named(items, wanted)
-    pieces = _from_index(finder, items, tables)
-    indexed_stores = set(finder.stores)
-    pieces += _from_tables(finder, items, tables, indexed_stores)
-    pieces += _from_own_clock(finder, items, tables, wanted, alone=not pieces)
+    pieces = _from_index(stores, items, tables)
+    indexed_stores = set(stores.found)
+    pieces += _from_tables(stores, items, tables, indexed_stores)
+    pieces += _from_own_clock(stores, items, tables, wanted, alone=not pieces)
     used = {piece.timeline.path for piece in pieces}
     for table in tables:
-        if table.path.startswith("stimulus/") and table.path not in used:
-            finder.refused[table.path] = f"the pixels of its {len(table.rows)} intervals are not in the file"
-        if table.name == "invalid_times" and len(table.rows):
-            warn(f"The file calls {len(table.rows)} stretches invalid ({table.path}); they were not taken out.")
-    for path, reason in finder.refused.items():
+        if table.path.startswith("stimulus/") and table.path not in used and not is_gray(table).all():
+            stores.refused[table.path] = f"the pixels of its {len(table.rows)} intervals are not in the file"
+    for path, reason in stores.refused.items():
         warn(f"{path} was not used as a stimulus: {reason}.")
     if not pieces:
         return None
     pieces = _without_overlap(pieces, warn)
-    return _stimulus(pieces, finder.stores)
+    pieces += blank_frames(pieces, stores.found, warn)
+    gray = gray_periods(pieces, tables)
+    if gray:
+        shown = stores.found[max(pieces, key=lambda piece: piece.last - piece.first).timeline.store]
+        stores.found[GRAY] = GrayStore(shown.height, shown.width)
+    return _stimulus(pieces + gray, stores.found, _screens(stores, screen))
 
 
 def _named(items: Sequence[Item], wanted: str) -> list[Item]:
@@ -134,25 +112,25 @@ def _named(items: Sequence[Item], wanted: str) -> list[Item]:
     return found
 
 
-def _from_index(finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable]) -> list[Presentation]:
+def _from_index(stores: Stores, items: Sequence[Item], tables: Sequence[IntervalTable]) -> list[Presentation]:
     pieces: list[Presentation] = []
     for item in items:
         if "IndexSeries" not in item.types:
             continue
         movie, images = (getattr(item.content, name, None) for name in ("indexed_timeseries", "indexed_images"))
         if movie is None and images is None:
-            finder.refused[item.path] = "it does not say into what its indices point"
+            stores.refused[item.path] = "it does not say into what its indices point"
             continue
-        target = finder.path_of(images if movie is None else movie)
+        target = stores.item_of(images if movie is None else movie)
         if movie is None:
-            store = finder.image_store(target)
+            store = stores.of_images(target)
         else:
-            store = finder.movie_store(target, _frames_counted(movie, np.asarray(item.content.data[:])))
+            store = stores.of_movie(target, _frames_counted(movie, read_all(item.content.data, item.path)))
         if store is None:
             continue
-        timeline = by_index(item, target.path, store, finder.warn)
+        timeline = by_index(item, target.path, store, stores.warn)
         if timeline is not None:
-            pieces += divide(timeline, tables, finder.warn)
+            pieces += divide(timeline, tables)
     return pieces
 
 
@@ -165,37 +143,39 @@ def _frames_counted(movie: Any, indices: np.ndarray) -> int | None:
 
 
 def _from_tables(
-    finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable], used: set[str]
+    stores: Stores, items: Sequence[Item], tables: Sequence[IntervalTable], used: set[str]
 ) -> list[Presentation]:
     """Presentation tables that name a template; templates that an index series shows are not looked up again."""
-    templates = _templates(finder, tables, used)
+    inside = _templates(stores, tables, used)
+    templates = ChainMap(inside, stores.folder)  # type: ignore[arg-type]
     rates = {
-        item.path: _frame_rate(item.content, templates[item.path].n_frames)
-        for item in finder.items
-        if item.path in templates and item.is_images_over_time
+        item.path: _frame_rate(item.content, inside[item.path].n_frames)
+        for item in stores.items
+        if item.path in inside and item.is_images_over_time
     }
     pieces: list[Presentation] = []
     chosen = {item.path for item in items if item.is_intervals}
     for table in tables:
         if table.path not in chosen:
             continue
-        timelines = by_frame_column(table, templates, finder.warn)
+        timelines = by_frame_column(table, templates, stores.warn)
         for timeline in timelines:
-            pieces += divide(timeline, [other for other in tables if other is not table], finder.warn)
+            pieces += divide(timeline, [other for other in tables if other is not table])
         if timelines:
             continue
         notes = row_notes(table)
-        for timeline, row in by_template_name(table, templates, rates):
+        for timeline, row in by_template_name(table, templates, rates, stores.warn):
             note = notes.iloc[row].to_dict()
             pieces.append(Presentation(timeline, 0, len(timeline), **{**note, "kind": timeline.kind}))
+    stores.found |= {piece.timeline.store: templates[piece.timeline.store] for piece in pieces}
     return pieces
 
 
-def _templates(finder: _Finder, tables: Sequence[IntervalTable], used: set[str]) -> dict[str, FrameStore]:
+def _templates(stores: Stores, tables: Sequence[IntervalTable], used: set[str]) -> dict[str, FrameStore]:
     """Movies and sets of images that have no clock of their own by which they were shown."""
     counts = {count for table in tables if (count := frames_named(table)) is not None}
     templates: dict[str, FrameStore] = {}
-    for item in finder.items:
+    for item in stores.items:
         if item.parents[0] != "stimulus" or item.path in used:
             continue
         store = None
@@ -203,9 +183,9 @@ def _templates(finder: _Finder, tables: Sequence[IntervalTable], used: set[str])
             shape = sliceable(item.content.data).shape
             # the frame axis is the last one if only that has as many frames as a table counts
             n_frames = next((count for count in counts if shape[-1] == count != shape[0]), None)
-            store = finder.movie_store(item, n_frames)
+            store = stores.of_movie(item, n_frames)
         elif "Images" in item.types:
-            store = finder.image_store(item)
+            store = stores.of_images(item)
         if store is not None:
             templates[item.path] = store
     return templates
@@ -220,7 +200,7 @@ def _frame_rate(movie: Any, n_frames: int) -> float | None:
 
 
 def _from_own_clock(
-    finder: _Finder, items: Sequence[Item], tables: Sequence[IntervalTable], wanted: str | None, alone: bool
+    stores: Stores, items: Sequence[Item], tables: Sequence[IntervalTable], wanted: str | None, alone: bool
 ) -> list[Presentation]:
     """Movies with a clock of their own, as far as the evidence goes: a name or place that says so, else a trials table.
 
@@ -229,40 +209,40 @@ def _from_own_clock(
     movies = [
         (item, _evidence(item))
         for item in items
-        if item.is_images_over_time and item.path not in finder.stores and item.parents != ("stimulus", "templates")
+        if item.is_images_over_time and item.path not in stores.found and item.parents != ("stimulus", "templates")
     ]
     strong = [item for item, score in movies if wanted is not None or score >= STRONG]
     pieces: list[Presentation] = []
     for item in strong:
-        pieces += _clocked(finder, item, tables)
-        if wanted is None and item.parents[0] != "stimulus" and item.path in finder.stores:
-            finder.warn(f"{item.path} was taken to be the stimulus by its name.")
+        pieces += _clocked(stores, item, tables)
+        if wanted is None and item.parents[0] != "stimulus" and item.path in stores.found:
+            stores.warn(f"{item.path} was taken to be the stimulus by its name.")
     weak = [item for item, score in movies if item not in strong and score >= 0]
     if pieces or not alone:
         for item in weak:
-            finder.refused[item.path] = "something else is the stimulus by better evidence"
+            stores.refused[item.path] = "something else is the stimulus by better evidence"
         return pieces
-    divided = {item.path: _clocked(finder, item, tables) for item in weak}
+    divided = {item.path: _clocked(stores, item, tables) for item in weak}
     told = [path for path, parts in divided.items() if any(part.label or part.split for part in parts)]
     for item in weak:
-        if [item.path] != told and item.path in finder.stores:
-            del finder.stores[item.path]
-            finder.refused[item.path] = "nothing says that it was shown rather than filmed"
+        if [item.path] != told and item.path in stores.found:
+            del stores.found[item.path]
+            stores.refused[item.path] = "nothing says that it was shown rather than filmed"
     if len(told) != 1:
         return []
-    finder.warn(f"{told[0]} was taken to be the stimulus, since a table of intervals divides it.")
+    stores.warn(f"{told[0]} was taken to be the stimulus, since a table of intervals divides it.")
     return divided[told[0]]
 
 
-def _clocked(finder: _Finder, item: Item, tables: Sequence[IntervalTable]) -> list[Presentation]:
+def _clocked(stores: Stores, item: Item, tables: Sequence[IntervalTable]) -> list[Presentation]:
     times = item.content.timestamps
-    store = finder.movie_store(item, None if times is None else len(times))
-    timeline = None if store is None else by_own_clock(item, store, finder.warn)
+    store = stores.of_movie(item, None if times is None else len(times))
+    timeline = None if store is None else by_own_clock(item, store, stores.warn)
     if timeline is not None and len(timeline) > 1:
-        return divide(timeline, tables, finder.warn)
+        return divide(timeline, tables)
     if store is not None:
-        del finder.stores[item.path]
-        finder.refused[item.path] = "it has no clock"
+        del stores.found[item.path]
+        stores.refused[item.path] = "it has no clock"
     return []
 
 
@@ -272,7 +252,8 @@ def _evidence(item: Item) -> int:
         return -9
     told = f"{item.name} {' '.join(item.parents[1:])}"
     camera = f"{told} {getattr(item.content.device, 'name', '')}"
-    score = {"stimulus": 3, "processing": -1}.get(item.parents[0], 0)
+    # cameras film into files of their own
+    score = {"stimulus": 3, "processing": -1}.get(item.parents[0], -is_external(item.content))
     return score + 2 * bool(_SHOWN.search(told)) - 3 * bool(_FILMED.search(camera))
 
 
@@ -300,7 +281,26 @@ def _without_overlap(pieces: Sequence[Presentation], warn: Warn) -> list[Present
     return kept
 
 
-def _stimulus(pieces: Sequence[Presentation], stores: dict[str, FrameStore]) -> Stimulus:
+def _screens(stores: Stores, told: ScreenGeometry | None) -> dict[str, ScreenGeometry]:
+    if told is not None:
+        return dict.fromkeys(stores.found, told)
+    screens = {}
+    for item in stores.items:
+        distance, field = (getattr(item.content, name, None) for name in ("distance", "field_of_view"))
+        if item.path not in stores.found or distance is None or field is None or np.size(field) < 2:
+            continue
+        # meters in the file
+        width, height = (100 * float(length) for length in np.ravel(field[:])[:2])
+        try:
+            screens[item.path] = ScreenGeometry(100 * float(distance), height, width)
+        except SessionError as error:
+            stores.warn(f"{item.path}: {error.found}")
+    return screens
+
+
+def _stimulus(
+    pieces: Sequence[Presentation], stores: dict[str, FrameStore], screens: dict[str, ScreenGeometry]
+) -> Stimulus:
     ordered = sorted(cut_at_shared_edges(pieces), key=lambda piece: piece.onset)
     rows = pd.DataFrame(
         {
@@ -320,4 +320,9 @@ def _stimulus(pieces: Sequence[Presentation], stores: dict[str, FrameStore]) -> 
         return FrameClock(piece.frames, piece.timeline.onsets[piece.first : piece.last], piece.offset)
 
     used = {piece.timeline.store for piece in ordered}
-    return Stimulus(rows, {key: store for key, store in stores.items() if key in used}, clocks)
+    return Stimulus(
+        rows,
+        {key: store for key, store in stores.items() if key in used},
+        clocks,
+        {key: screen for key, screen in screens.items() if key in used},
+    )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.session.contents import Item
+from nwbrecon.session.series import read_all
 
 __all__ = ["IntervalTable", "column_values", "read_intervals"]
 
@@ -36,7 +37,7 @@ def column_values(column: Any, n_rows: int, widest: int = 1) -> np.ndarray | Non
         return None
     if len(shape) > 2 or (len(shape) == 2 and shape[1] > widest):
         return None
-    values = np.asarray(data[:])
+    values = read_all(data, f"The column {column.name}")
     if hasattr(column, "elements"):
         values = np.asarray(column.elements.data[:], dtype=object)[values]
     if values.dtype.kind in "biuf":

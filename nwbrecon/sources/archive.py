@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.beside import places_beside
 from nwbrecon.sources.cache import CacheEntry, default_cache
 from nwbrecon.sources.choice import Listed, choose_session, is_nwb, label_of
 from nwbrecon.sources.model import Source
@@ -105,6 +107,18 @@ class DandiFile(RemoteFile):
         }
         # a blob never changes, while an asset's id does with every edit of its metadata
         return RemoteContent(self.location, self.asset.size, self.asset.blob, source.read, digests, identity)
+
+    def beside(self, path: str) -> DandiFile | None:
+        """Find another asset of the same version by its path relative to the folder of this one."""
+        own = PurePosixPath(self.spec.path)
+        with _talking(self.location, self.asset.client):
+            dandiset = self.asset.client.get_dandiset(self.spec.dandiset, self.spec.version)
+            for place in places_beside(path, own.name):
+                wanted = str(own.parent / place)
+                for asset in dandiset.get_assets_with_path_prefix(wanted):
+                    if asset.path == wanted:
+                        return DandiFile(replace(self.spec, path=wanted), asset)
+        return None
 
 
 @dataclass

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import h5py
 
+from nwbrecon.sources.beside import inside
 from nwbrecon.sources.hdf5 import identity_of, open_hdf5, read_nwb
 from nwbrecon.sources.model import OpenFile
 
@@ -31,7 +34,10 @@ class HandedNWB:
 
     def open(self) -> OpenFile:
         """Take it as it is."""
-        return OpenFile(self.nwbfile, identity_of(self.nwbfile, self.location), _leave_open)
+        opened = OpenFile(self.nwbfile, identity_of(self.nwbfile, self.location), _leave_open)
+        if self.nwbfile.container_source:
+            opened.beside = partial(inside, Path(self.nwbfile.container_source))
+        return opened
 
     def digest(self) -> None:
         """Nothing: what is in memory may differ from what is on disk."""
@@ -51,7 +57,9 @@ class HandedHDF5:
 
     def open(self) -> OpenFile:
         """Read it as NWB."""
-        return read_nwb(self.file, self.location, _leave_open)
+        opened = read_nwb(self.file, self.location, _leave_open, Path(self.location).parent)
+        opened.beside = partial(inside, Path(self.location))
+        return opened
 
     def digest(self) -> None:
         """Nothing: h5py gives no access to the bytes."""

@@ -11,6 +11,7 @@ import h5py
 from pynwb import NWBHDF5IO
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.confined import require_confined
 from nwbrecon.sources.model import OpenFile
 
 __all__ = ["identity_of", "open_hdf5", "read_nwb"]
@@ -54,14 +55,14 @@ def _refused(location: str, reason: str) -> SourceError:
             EXPECTED,
             "Copy or download it again; the transfer was probably broken off.",
         )
-    if "lock" in reason:
+    if "unable to lock" in reason:
         return SourceError(
             f"{location} is being written by another program ({reason}).", action="Try again once it is done."
         )
     return SourceError(f"{location} cannot be opened as HDF5 ({reason}).", EXPECTED, "The file is probably damaged.")
 
 
-def read_nwb(file: h5py.File, location: str, close: Callable[[], None]) -> OpenFile:
+def read_nwb(file: h5py.File, location: str, close: Callable[[], None], folder: Path | None = None) -> OpenFile:
     """Read the structure of an open HDF5 file as NWB; arrays stay in the file.
 
     Parameters
@@ -72,11 +73,13 @@ def read_nwb(file: h5py.File, location: str, close: Callable[[], None]) -> OpenF
         What to call it in errors.
     close
         What closes it. It is called here only if reading fails.
+    folder
+        Where it is; it may use what lies there and nothing else. ``None`` if it is not on this computer.
 
     Raises
     ------
     SourceError
-        If it is not NWB, or NWB that pynwb cannot read.
+        If it is not NWB, or NWB that pynwb cannot read, or would have files read that are not beside it.
     """
     try:
         if _text(file.attrs.get("neurodata_type")) != "NWBFile":
@@ -87,8 +90,9 @@ def read_nwb(file: h5py.File, location: str, close: Callable[[], None]) -> OpenF
                 "An NWB 2 file was expected.",
                 "Convert it to NWB 2 first, for example with NeuroConv.",
             )
+        notes = require_confined(file, location, folder)
         nwbfile = _read(file, location)
-        return OpenFile(nwbfile, identity_of(nwbfile, location), close)
+        return OpenFile(nwbfile, identity_of(nwbfile, location), close, notes=tuple(notes))
     except BaseException:
         close()
         raise

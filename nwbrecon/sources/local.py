@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.beside import inside
 from nwbrecon.sources.choice import Listed, choose_session, is_nwb
 from nwbrecon.sources.hdf5 import open_hdf5, read_nwb
 from nwbrecon.sources.model import OpenFile, Source, SourceFile
@@ -37,8 +39,9 @@ class LocalFile:
         """
         _check(self.path)
         file = open_hdf5(self.path, str(self.path))
-        opened = read_nwb(file, str(self.path), file.close)
+        opened = read_nwb(file, str(self.path), file.close, self.path.parent)
         opened.identity["location"] = self.location
+        opened.beside = partial(inside, self.path)
         return opened
 
     def digest(self) -> str:

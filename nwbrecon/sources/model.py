@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 from nwbrecon.errors import SourceError
 from nwbrecon.storage import digest
@@ -27,12 +28,16 @@ class OpenFile:
         Closes the file; does nothing where somebody else opened it.
     notes
         What the user should know of how it was opened, in sentences.
+    beside
+        ``beside(path)`` gives the file at a path relative to the folder of this one (a movie that is kept outside the
+        NWB), as a path or open for reading; ``None`` where there is none inside that folder.
     """
 
     nwbfile: Any
     identity: dict[str, Any]
     close: Callable[[], None] = field(repr=False)
     notes: tuple[str, ...] = ()
+    beside: Callable[[str], Path | BinaryIO | None] = field(default=lambda path: None, repr=False)
 
 
 class SourceFile(Protocol):

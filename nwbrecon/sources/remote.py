@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import h5py
 from filelock import FileLock, Timeout
@@ -71,6 +71,10 @@ class RemoteContent:
         }
         return default_cache().shelf(self.key, about)
 
+    def stream(self) -> Stream:
+        """Make a file object that transfers what is read of it."""
+        return Stream(self.read, self.size, self.shelf(), self.location)
+
 
 class RemoteFile(ABC):
     """An NWB file (HDF5) on a server, read there by ranges."""
@@ -107,7 +111,7 @@ class RemoteFile(ABC):
         whole = shelf.whole if shelf else None
         if shelf:
             shelf.describe()
-        file = open_hdf5(whole or Stream(content.read, content.size, shelf, content.location), content.location)
+        file = open_hdf5(whole or content.stream(), content.location)
         try:
             _refuse_strays(file, content.location)
         except BaseException:
@@ -116,7 +120,21 @@ class RemoteFile(ABC):
         opened = read_nwb(file, content.location, file.close)
         opened.identity.update(content.identity)
         opened.notes += content.notes
+        opened.beside = self._read_beside
         return opened
+
+    def beside(self, path: str) -> RemoteFile | None:
+        """Find the file at a path relative to the folder of this one; ``None`` where its server has none there."""
+        return None
+
+    def _read_beside(self, path: str) -> Path | BinaryIO | None:
+        other = self.beside(path)
+        if other is None:
+            return None
+        shelf = other.content.shelf()
+        if shelf:
+            shelf.describe()
+        return (shelf.whole if shelf else None) or cast(BinaryIO, other.content.stream())
 
     def digest(self) -> str | None:
         """SHA-256 as the archive states it; no byte of the file is transferred for it."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.beside import places_beside
 from nwbrecon.sources.cache import default_cache
 from nwbrecon.sources.remote import RemoteContent, RemoteFile, from_cache, zarr_elsewhere
 from nwbrecon.sources.transfer import (
@@ -59,6 +63,18 @@ class UrlFile(RemoteFile):
             note = f"{self.location} is not kept in the cache: its server gives neither ETag nor Last-Modified."
             return RemoteContent(self.location, probe.size, None, source.read, notes=(note,))
         return RemoteContent(self.location, probe.size, f"{self.location} {probe.size} {probe.validator}", source.read)
+
+    def beside(self, path: str) -> UrlFile | None:
+        """Find another file of the same server by its path relative to the folder of this one."""
+        own = urlsplit(self.location)
+        for place in places_beside(path, unquote(PurePosixPath(own.path).name)):
+            folder, _, _ = own.path.rpartition("/")
+            other = UrlFile(
+                urlunsplit((own.scheme, own.netloc, f"{folder}/{quote(str(place))}", "", "")), self.transport
+            )
+            with suppress(SourceError):
+                return other if other.content else None
+        return None
 
     def _bytes(self) -> ByteReader:
         if self.transport == "requests" and self.url.lower().startswith(("http://", "https://")):

@@ -6,9 +6,11 @@ import json
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.beside import inside
 from nwbrecon.sources.hdf5 import identity_of
 from nwbrecon.sources.model import OpenFile
 from nwbrecon.storage import digest
@@ -66,7 +68,7 @@ class ZarrFolder:
                 "NWB that hdmf-zarr has written (Zarr format 2) was expected.",
                 "Export it again with hdmf-zarr, or to HDF5.",
             ) from error
-        return OpenFile(nwbfile, identity_of(nwbfile, self.location), store.close)
+        return OpenFile(nwbfile, identity_of(nwbfile, self.location), store.close, beside=partial(inside, self.path))
 
     def digest(self) -> str:
         """SHA-256 of the names and digests of all its files; reads all of it."""

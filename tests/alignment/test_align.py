@@ -131,6 +131,19 @@ def test_samples_missing_in_every_group_make_frames_invalid(microns_like):
     assert aligned.valid.sum() == len(aligned.valid) - lost.sum()
 
 
+def test_times_that_the_file_calls_invalid_are_neither_learned_from_nor_scored(microns_like):
+    clean = nr.align(microns_like, frame_size=SIZE, guard_seconds=0)
+    first, second = (clean.trials.at[label, "onset"] for label in clean.trials_in("train")[:2])
+    spans = np.array([[first + 1, first + 2], [second + 0.2, second + 0.25]])
+    microns_like.invalid_times = spans
+    aligned = nr.align(microns_like, frame_size=SIZE, guard_seconds=0)
+    starts = np.concatenate([aligned.trial(label).times for label in aligned.trials.index])
+    touched = np.array([any(start < high and start + 1 / 30 > low for low, high in spans) for start in starts])
+    np.testing.assert_array_equal(aligned.valid, ~touched)
+    assert touched.sum() >= 31
+    assert not np.array_equal(clean.groups[0].scale, aligned.groups[0].scale)
+
+
 def test_stimulus_and_responses_that_never_meet_are_refused(make_session, make_movie):
     clips = {f"{n}": make_movie(n, 3.0) for n in range(6)}
     session = make_session(clips, [(clip, 4.0 * n) for n, clip in enumerate(clips)], span=(5000, 5100))

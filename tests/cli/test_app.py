@@ -83,7 +83,7 @@ def test_an_error_is_one_paragraph_and_status_1(tmp_path):
 
 
 def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch, tmp_path):
-    def broken(*_):
+    def broken(*_, **__):
         raise ZeroDivisionError
 
     monkeypatch.setattr("nwbrecon.pipeline.inspection.inspect", broken)

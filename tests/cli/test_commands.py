@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from nwbrecon.pipeline.demo import DEMO, demo
 from nwbrecon.results import read_results
+from nwbrecon.simulation import simulate
 from nwbrecon.simulation.truth import read_truth
 
 from .test_app import call
@@ -157,3 +160,27 @@ def test_the_demo_simulates_and_runs(config, tmp_path, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert call("demo", "--out", out, "--config", config).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_the_folder_of_the_stimuli_is_named(tmp_path):
+    path = simulate(tmp_path / "mouse.nwb", layout="visual-coding", rois=4, minutes=0.5, clip_seconds=2, test_repeats=2)
+    (tmp_path / "stimuli").mkdir()
+    with h5py.File(path, "a") as file:
+        for name, template in list(file["stimulus/templates"].items()):
+            np.save(tmp_path / "stimuli" / f"{name}.npy", template["data"][:])
+            del file["stimulus/templates"][name]
+    lacking = call("inspect", path)
+    assert lacking.exit_code == 1
+    assert "stimulus_folder" in lacking.stderr
+    found = call("inspect", path, "--stimulus-folder", tmp_path / "stimuli", "--json")
+    assert found.exit_code == 0, found.output
+    assert len(json.loads(found.stdout)["stimuli"]) > 1
+
+
+def test_inspect_draws_what_was_shown_when(mouse, tmp_path):
+    result = call("inspect", mouse, "--plot", tmp_path / "timeline.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    refused = call("inspect", mouse, "--plot", tmp_path / "timeline.xyz")
+    assert refused.exit_code in (1, 2)
+    assert "what kind of picture" in refused.stderr

@@ -75,7 +75,7 @@ def transferred(archive):
 
 def read_one_clip(session):
     """Movie and responses of one presentation."""
-    label = session.stimulus.presentations.index[5]
+    label = session.stimulus.presentations.query("kind == 'movie'").index[5]
     shown = session.stimulus.presentations.loc[label]
     movie = session.stimulus.read(label)
     values = {

@@ -3,14 +3,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import FRAME_SIZE, make_mouse, smooth_noise
+from small import ENCODER, FRAME_SIZE, make_mouse, smooth_noise
 
-from nwbrecon.config import InversionSettings, TransparencySettings
+from nwbrecon.config import InversionSettings, TrainingSettings, TransparencySettings
+from nwbrecon.encoding import train
 from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion import reconstruct
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.metrics import dynamic_correlation, lag_correlations, pixel_correlation
+from nwbrecon.progress import progress_shown
 
 # the choice of prior and the uncertainty take their time, and have their own tests
 QUICK = InversionSettings(prior="ridge", prior_weight=1.0, iterations=6, uncertainty=False, device="cpu")
@@ -124,21 +126,21 @@ def test_an_interrupted_run_goes_on_where_it_was(quick, small_mouse, small_encod
     module = __import__("sys").modules["nwbrecon.inversion.reconstruct"]
     invert, calls = module._invert, []
 
-    def counted(setup, encoder, aligned, trials, settings):
+    def counted(setup, recordings, showing, settings):
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(trials)
-        return invert(setup, encoder, aligned, trials, settings)
+        calls.append(showing)
+        return invert(setup, recordings, showing, settings)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "_invert", counted)
+        patch.setitem(module._MAKERS, "map", counted)
         reconstruct(small_encoder, small_mouse.aligned, settings=QUICK, state=tmp_path)
     assert len(list(tmp_path.glob("trial-*.json"))) == 2
 
     done = list(calls)
     calls[:] = []
     monkeypatch.setattr(module, "make_setup", lambda *_, **__: pytest.fail("the set-up was made again"))
-    monkeypatch.setattr(module, "_invert", lambda *a: (calls.append(a[3]), invert(*a))[1])
+    monkeypatch.setitem(module._MAKERS, "map", lambda *a: (calls.append(a[2]), invert(*a))[1])
     assert_same(reconstruct(small_encoder, small_mouse.aligned, settings=QUICK, state=tmp_path), quick)
     assert not set(calls) & set(done)
     assert len(calls) == 4
@@ -252,6 +254,72 @@ def test_another_session_is_refused(small_encoder):
         reconstruct(small_encoder, other, settings=QUICK)
 
 
+@pytest.fixture(scope="module")
+def second():
+    """Another mouse that saw what the small mouse saw, and its encoder."""
+    mouse = make_mouse(noise=0.3, make_movie=smooth_noise, cell_seed=5)
+    with progress_shown(False):
+        return train(mouse.aligned, ENCODER, TrainingSettings(epochs=3)), mouse.aligned
+
+
+def test_mice_that_saw_the_same_are_fused(quick, small_mouse, small_encoder, second, tmp_path):
+    other_encoder, other = second
+    encoders, sessions = [small_encoder, other_encoder], [small_mouse.aligned, other]
+    fused = reconstruct(encoders, sessions, settings=QUICK, state=tmp_path)
+    # one movie for each showing, the first with the first, under the first session's labels
+    assert [item.trials for item in fused] == [item.trials for item in quick]
+    assert {item.info["witnesses"] for item in fused} == {2}
+    alone = reconstruct(other_encoder, other, settings=QUICK)
+    np.testing.assert_array_equal(fused.mask, quick.mask | alone.mask)
+    # the linear decoders' movies are averaged
+    of_other = {(item.clip, other.trials.at[item.trials[0], "repeat"]): item for item in alone}
+    for item, first in zip(fused, quick, strict=True):
+        repeat = small_mouse.aligned.trials.at[item.trials[0], "repeat"]
+        mean = (first.baselines["ridge"] + of_other[item.clip, repeat].baselines["ridge"]) / 2
+        # but for what each by itself would be clipped at black and white
+        assert np.median(np.abs(item.baselines["ridge"] - mean)) < 1e-3
+    # two see better than one
+    for method, gain in ((lambda item: item.video, 0.05), (lambda item: item.baselines["ridge"], 0.0)):
+        scores = [
+            np.mean([dynamic_correlation(method(item), true_movie(small_mouse, item), quick.mask) for item in items])
+            for items in (fused, quick, alone)
+        ]
+        assert scores[0] > max(scores[1:]) + gain
+    assert_same(reconstruct(encoders, sessions, settings=QUICK, state=tmp_path), fused)
+
+
+def test_mice_are_fused_with_calibrated_uncertainty_and_all_repeats(small_mouse, small_encoder, second):
+    settings = QUICK.model_copy(update={"fuse": "repeats", "uncertainty": True, "prior": "auto", "selection_trials": 1})
+    aligned = small_mouse.aligned
+    fused = reconstruct([small_encoder, second[0]], [aligned, second[1]], settings=settings)
+    assert [item.info["witnesses"] for item in fused] == [6, 6]
+    assert all(item.std.shape == item.video.shape for item in fused)
+    # both mice had their say on the prior
+    alone = [reconstruct(*one, settings=settings).info["held_out_choice"] for one in ((small_encoder, aligned), second)]
+    summed = [sum(row["held_out"] for row in rows) for rows in zip(*alone, strict=True)]
+    np.testing.assert_allclose([row["held_out"] for row in fused.info["held_out_choice"]], summed)
+
+
+def test_sessions_that_do_not_fit_are_not_fused(small_mouse, small_encoder, second):
+    encoders, (_, other), aligned = [small_encoder, second[0]], second, small_mouse.aligned
+    with pytest.raises(InversionError, match="1 encoders and 2 sessions"):
+        reconstruct(small_encoder, [aligned, other])
+    slow = replace(other, frame_rate=15.0)
+    with pytest.raises(InversionError, match="20x32 pixels at 15 Hz and 20x32 pixels at 30 Hz"):
+        reconstruct(encoders, [aligned, slow])
+    for column, value, words in (
+        ("clip", "another", "not shown in every session"),
+        ("split", "train", "for training in one of the sessions"),
+    ):
+        trials = other.trials.copy()
+        trials.loc[trials["split"] == "test", column] = value
+        with pytest.raises(InversionError, match=words):
+            reconstruct(encoders, [aligned, replace(other, trials=trials)], settings=QUICK)
+    trials = other.trials.replace({"clip": {"test 0": "test 1", "test 1": "test 0"}})
+    with pytest.raises(InversionError, match="differs between the sessions"):
+        reconstruct(encoders, [aligned, replace(other, trials=trials)], settings=QUICK)
+
+
 @pytest.mark.parametrize("preset", ["bauer2026", "bauer2026-text"])
 def test_the_published_method_is_a_preset(preset, small_mouse, small_encoder, tmp_path):
     aligned = small_mouse.aligned
@@ -269,5 +337,5 @@ def test_the_published_method_is_a_preset(preset, small_mouse, small_encoder, tm
     # what was kept is taken up
     (again,) = reconstruct(small_encoder, aligned, [trial], settings, state=tmp_path)
     np.testing.assert_array_equal(again.video, item.video)
-    with pytest.raises(SettingsError, match="one trial at a time"):
+    with pytest.raises(SettingsError, match="one trial of one session"):
         reconstruct(small_encoder, aligned, settings=settings.model_copy(update={"fuse": "repeats"}))

@@ -11,10 +11,14 @@ CPU = torch.device("cpu")
 FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
 
 
+def showings(aligned):
+    return [((trial,),) for trial in aligned.trials_in("test")]
+
+
 @pytest.fixture(scope="module")
 def setup(small_mouse, small_encoder):
     aligned = small_mouse.aligned
-    return make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, "map")
+    return make_setup([(small_encoder, aligned)], showings(aligned), FIXED, "map")
 
 
 def test_margins_are_the_memory_and_the_tail(setup, small_encoder):
@@ -31,7 +35,8 @@ def test_the_spectrum_is_that_of_training_movies(setup, small_mouse):
     np.testing.assert_allclose(setup.covariances["movie"], expected)
     # what the linear decoder leaves unexplained of clips that it was not fitted to
     missed = [
-        aligned.trial(trial).video - setup.ridge.predict(aligned, trial) for trial in aligned.trials_in("validation")
+        aligned.trial(trial).video - setup.ridges[0].predict(aligned, trial)
+        for trial in aligned.trials_in("validation")
     ]
     assert setup.covariances["ridge"][0, 0, 0] == pytest.approx(np.mean(np.square(missed)), rel=1e-4)
 
@@ -60,7 +65,7 @@ def test_what_was_kept_is_what_is_read(setup, small_mouse, tmp_path):
     back = Setup.read(tmp_path)
     aligned = small_mouse.aligned
     (trial, *_) = aligned.trials_in("test")
-    np.testing.assert_array_equal(back.ridge.predict(aligned, trial), setup.ridge.predict(aligned, trial))
+    np.testing.assert_array_equal(back.ridges[0].predict(aligned, trial), setup.ridges[0].predict(aligned, trial))
     np.testing.assert_array_equal(back.mask, setup.mask)
     assert back.mask.dtype == bool
     np.testing.assert_array_equal(back.coverage, setup.coverage)
@@ -70,7 +75,7 @@ def test_what_was_kept_is_what_is_read(setup, small_mouse, tmp_path):
     np.testing.assert_array_equal(back.error_model.weights, setup.error_model.weights)
     for name in ("margins", "mean", "prior", "prior_weight", "choice"):
         assert getattr(back, name) == getattr(setup, name)
-    assert (back.error_model.scale, back.ridge.penalty) == (setup.error_model.scale, setup.ridge.penalty)
+    assert (back.error_model.scale, back.ridges[0].penalty) == (setup.error_model.scale, setup.ridges[0].penalty)
 
 
 def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder):
@@ -78,7 +83,7 @@ def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder)
     settings = InversionSettings(
         candidate_weights=(1.0, 300.0), selection_trials=2, iterations=6, uncertainty=False, device="cpu"
     )
-    made = make_setup(small_encoder, aligned, aligned.trials_in("test"), settings, "map")
+    made = make_setup([(small_encoder, aligned)], showings(aligned), settings, "map")
     assert made.error_model is None
     assert len(made.choice) == 4
     best = min(made.choice, key=lambda row: row["held_out"])
@@ -89,7 +94,7 @@ def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder)
 
 def test_an_encoder_that_does_not_see_leaves_the_linear_decoder(small_mouse, small_encoder):
     aligned = small_mouse.aligned
-    made = make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, "ridge")
+    made = make_setup([(small_encoder, aligned)], showings(aligned), FIXED, "ridge")
     assert made.covariances == {}
     assert made.error_model is None
     assert made.coverage.max() == 1
@@ -105,9 +110,9 @@ def test_test_clips_are_not_looked_at(setup, small_mouse, small_encoder):
     for trial in aligned.trials_in("test"):
         row = aligned.trials.loc[trial]
         aligned.video[row["first_frame"] : row["first_frame"] + row["n_frames"]] = 0
-    blanked = make_setup(small_encoder, aligned, aligned.trials_in("test"), FIXED, "map")
+    blanked = make_setup([(small_encoder, aligned)], showings(aligned), FIXED, "map")
     np.testing.assert_array_equal(blanked.mask, setup.mask)
-    np.testing.assert_array_equal(blanked.ridge.weights, setup.ridge.weights)
+    np.testing.assert_array_equal(blanked.ridges[0].weights, setup.ridges[0].weights)
     np.testing.assert_array_equal(blanked.error_model.weights, setup.error_model.weights)
     for kind, values in setup.covariances.items():
         np.testing.assert_array_equal(blanked.covariances[kind], values)

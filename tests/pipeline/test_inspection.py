@@ -98,3 +98,42 @@ def test_many_stimuli_are_shortened(tmp_path):
 def test_a_wrong_path_says_so(tmp_path):
     with pytest.raises(SourceError, match="There is no file"):
         inspect(tmp_path / "no.nwb")
+
+
+def test_the_timeline_has_every_presentation(inspected, mouse):
+    with open_session(mouse) as session:
+        shown = session.stimulus.presentations
+    assert len(inspected.timeline) == len(shown)
+    assert [one["clip"] for one in inspected.timeline] == list(shown["clip"])
+    assert [one["onset"] for one in inspected.timeline] == list(shown["onset"])
+
+
+def test_a_mouse_of_a_hundred_cells_is_doubtful(inspected):
+    assert inspected.verdict.worth == "doubtful"
+    assert "There are 100 cells" in str(inspected)
+    assert inspected.measured is None
+
+
+def test_what_is_measured_is_what_was_simulated(mouse):
+    measured = inspect(mouse, AlignmentSettings(frame_rate=15, frame_size=(18, 32)), measure=True)
+    found = measured.measured
+    # three minutes are too few for the latency to be clear, but it is where it should be
+    assert 0 < found["latency"] < 0.5
+    assert found["reliability"]["clips"] == 2
+    assert found["reliability"]["trials"] == 10
+    assert found["reliability"]["median"] > 0.15
+    assert "cells respond to repeats alike" in str(measured)
+    assert json.loads(json.dumps(measured.to_dict()))["measured"] == found
+
+
+def test_cells_that_do_not_see_are_found_out(spoiled):
+    def shuffle(file):
+        rng = np.random.default_rng(0)
+        for series in file["processing/ophys/Fluorescence"].values():
+            if isinstance(series, h5py.Group) and "data" in series:
+                series["data"][:] = rng.permutation(series["data"][:], axis=0)
+
+    measured = inspect(spoiled(shuffle), AlignmentSettings(frame_rate=15, frame_size=(18, 32)), measure=True)
+    assert not measured.measured["latency_clear"]
+    assert measured.measured["reliability"]["median"] < 0.05
+    assert "does not follow changes on the screen" in str(measured.verdict)

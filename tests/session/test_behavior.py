@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from hdmf.common import DynamicTable, VectorData
 from pynwb import TimeSeries
 from pynwb.behavior import BehavioralTimeSeries, EyeTracking, PupilTracking, SpatialSeries
 
@@ -162,3 +163,121 @@ def test_a_series_without_a_clock_is_left_out(nwb):
     found, warnings = behavior(nwb)
     assert found == {}
     assert "it has no clock" in warnings
+
+
+def test_how_far_it_ran_is_differentiated(nwb):
+    """A wheel that turns at a speed of its own each second; one position is missing, one interval is long."""
+    times = np.delete(np.arange(400) / 40, slice(200, 240))
+    speed = 5.0 + 3 * np.sin(times)
+    meters = (5 * times - 3 * np.cos(times)) / 100
+    meters[30] = np.nan
+    nwb.add_acquisition(trace("wheel_position", data=meters, unit="m", timestamps=times))
+    found, _ = behavior(nwb)
+    series = found["running_speed"]
+    assert series.unit == "cm/s"
+    known = np.isfinite(series.values)
+    assert (~known).sum() == 2
+    truth = np.interp(series.timestamps, times, speed)
+    np.testing.assert_allclose(series.values[known], truth[known], atol=0.01)
+    assert not ((series.timestamps > 5) & (series.timestamps < 5.99)).any()
+
+
+def test_a_belt_that_begins_anew_is_no_sprint(nwb):
+    times = np.arange(200) / 20
+    nwb.add_acquisition(trace("treadmill_position", data=(20 * times) % 90, unit="cm", timestamps=times))
+    found, warnings = behavior(nwb)
+    values = found["running_speed"].values
+    assert np.isnan(values).sum() == 2
+    np.testing.assert_allclose(values[np.isfinite(values)], 20)
+    assert "jumps 2 times" in warnings
+
+
+def test_a_position_in_no_length_is_kept_in_its_unit(nwb):
+    times = np.arange(200) / 20
+    turns = (0.5 * times) % 1
+    nwb.add_acquisition(trace("wheel_position", data=turns, unit="revolutions", timestamps=times))
+    found, warnings = behavior(nwb)
+    assert found["running_speed"].unit == "revolutions/s"
+    assert np.nanmax(np.abs(found["running_speed"].values - 0.5)) < 1e-9
+    assert "no length that is known" in warnings
+
+
+def test_a_speed_counts_more_than_a_position(nwb):
+    nwb.add_acquisition(trace("wheel_position", data=np.arange(100.0), unit="cm"))
+    nwb.add_acquisition(trace("wheel_speed", data=np.full(100, 4.0), unit="cm/s"))
+    np.testing.assert_array_equal(behavior(nwb)[0]["running_speed"].values, np.full(100, 4.0))
+
+
+def test_width_and_height_are_two_diameters(nwb):
+    width, height = trace("pupil_width"), trace("pupil_height")
+    nwb.add_acquisition(PupilTracking(time_series=[width, height]))
+    found, _ = behavior(nwb)
+    np.testing.assert_allclose(found["pupil_size"].values, np.sqrt(width.data * height.data) / 2)
+
+
+def test_two_radii_of_different_clocks_are_not_combined(nwb):
+    minor, major = trace("pupil_minor_radius"), trace("pupil_major_radius", rate=20.0, starting_time=0.6)
+    nwb.add_acquisition(PupilTracking(time_series=[minor, major]))
+    np.testing.assert_allclose(behavior(nwb)[0]["pupil_size"].values, minor.data)
+
+
+def test_a_pupil_of_no_size_was_not_found(nwb):
+    data = np.where(np.arange(100) < 7, 0.0, 11.0)
+    nwb.add_acquisition(PupilTracking(time_series=trace("pupil_diameter", data=data)))
+    found, warnings = behavior(nwb)
+    np.testing.assert_array_equal(found["pupil_size"].values, np.where(data == 0, np.nan, 5.5))
+    assert "7 of 100 samples" in warnings
+
+
+def test_a_size_that_was_standardized_keeps_its_zeros(nwb):
+    data = np.linspace(-2, 2, 101)
+    nwb.add_acquisition(trace("pupil_size", data=data))
+    np.testing.assert_array_equal(behavior(nwb)[0]["pupil_size"].values, data)
+
+
+@pytest.mark.parametrize("rate", [20.0, 60.0, 7.0])
+def test_blinks_are_masked_whatever_the_clock_of_who_saw_them(nwb, rate):
+    times = 0.5 + np.arange(100) / 20
+    n = int(5 * rate) + 1
+    told = np.abs(0.5 + np.arange(n) / rate - 3) < 0.4
+    blink = trace("likely_blink", data=told, rate=rate, starting_time=0.5)
+    pupil = trace("pupil_area", unit="px^2")
+    nwb.add_acquisition(PupilTracking(time_series=[pupil, blink], name="EyeTracking"))
+    found, _ = behavior(nwb)
+    masked = np.isnan(found["pupil_size"].values)
+    assert masked[np.abs(times - 3) < 0.4 - 0.5 / rate].all()
+    assert not masked[np.abs(times - 3) > 0.4 + 0.5 / rate].any()
+
+
+def test_blinks_of_another_eye_are_not_this_one_s(nwb):
+    for eye, start in (("left", 0), ("right", 50)):
+        blink = trace("likely_blink", data=np.isin(np.arange(100), range(start, start + 10)))
+        nwb.add_acquisition(PupilTracking(time_series=[trace(f"pupil_radius_{eye}"), blink], name=f"eye_{eye}"))
+    found, _ = behavior(nwb)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found["pupil_size"].values)), np.arange(10))
+
+
+def test_ellipses_in_a_table_with_a_clock_are_read(nwb):
+    n = 50
+    columns = {
+        "timestamps": np.arange(n) / 30 + 2,
+        "center_x": rng.normal(300, 5, n),
+        "center_y": rng.normal(200, 5, n),
+        "width": rng.uniform(20, 30, n),
+        "height": rng.uniform(20, 30, n),
+        "phi": rng.normal(0, 1, n),
+    }
+    module = nwb.create_processing_module("eye_tracking", "ellipses")
+    for name, factor in (("eye_ellipse_fits", 5.0), ("pupil_ellipse_fits", 1.0)):
+        data = [
+            VectorData(name=key, description="in pixels", data=values if key == "timestamps" else factor * values)
+            for key, values in columns.items()
+        ]
+        module.add(DynamicTable(name=name, description="fits", columns=data))
+    found, _ = behavior(nwb)
+    expected = np.sqrt(columns["width"] * columns["height"]) / 2
+    np.testing.assert_allclose(found["pupil_size"].values, expected)
+    np.testing.assert_allclose(found["pupil_size"].timestamps, columns["timestamps"])
+    assert found["pupil_size"].unit == "pixels"
+    np.testing.assert_array_equal(found["gaze_x"].values, columns["center_x"])
+    np.testing.assert_array_equal(found["gaze_y"].values, columns["center_y"])

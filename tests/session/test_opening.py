@@ -25,7 +25,7 @@ def test_microns_layout_is_read_without_a_flag(microns):
             np.testing.assert_array_equal(group.signal.read(0, len(expected)), expected)
             np.testing.assert_array_equal(group.signal.read(10, 13), expected[10:13])
             assert "area" not in group.rois
-        shown = session.stimulus.presentations
+        shown = session.stimulus.shown
         assert list(shown["clip"]) == [f"hash{clip}" for _, clip, _, _ in microns.rows]
         assert list(shown["kind"]) == [{"Clip": "movie"}.get(kind, "noise") for kind, *_ in microns.rows]
         assert list(shown["film"]) == [
@@ -33,7 +33,7 @@ def test_microns_layout_is_read_without_a_flag(microns):
         ]
         np.testing.assert_allclose(shown["onset"], [start for *_, start, _ in microns.rows])
         np.testing.assert_allclose(shown["offset"], [stop for *_, stop in microns.rows])
-        for row, (_, clip, start, _) in enumerate(microns.rows):
+        for row, (_, clip, start, _) in zip(shown.index, microns.rows, strict=True):
             np.testing.assert_allclose(session.stimulus.read(row), clip_frames(clip, 90), atol=1e-3)
             np.testing.assert_allclose(session.stimulus.clocks(row).onsets, start + np.arange(90) / 60)
         assert [store.name for store in session.stimulus.stores.values()] == ["Video: stimulus_17797_4_7_v4"]
@@ -63,12 +63,12 @@ def test_visual_coding_layout_is_read_without_a_flag(visual_coding):
         assert set(stored) == set(visual_coding.signals)
         for name, signal in stored.items():
             np.testing.assert_array_equal(signal.read(100, 200), visual_coding.signals[name][100:200])
-        shown = session.stimulus.presentations
+        shown = session.stimulus.shown
         movies = shown[shown["kind"] == "movie"]
         np.testing.assert_allclose(movies["onset"], visual_coding.onsets)
         np.testing.assert_allclose(movies["offset"], visual_coding.onsets + 2)
         assert set(movies["clip"]) == {"natural_movie_one"}
-        np.testing.assert_allclose(session.stimulus.read(9), visual_coding.movie)
+        np.testing.assert_allclose(session.stimulus.read(movies.index[9]), visual_coding.movie)
         images = shown[shown["kind"] == "image"]
         assert list(images["clip"]) == [f"natural_scenes[{k}]" for k in visual_coding.scene_order]
         for row, scene in zip(images.index, visual_coding.scene_order, strict=True):
@@ -98,10 +98,10 @@ def test_plain_layout_is_read_without_a_flag(plain):
         (group,) = session.responses.values()
         assert group.kind is SignalKind.DFF
         np.testing.assert_allclose(group.timestamps, 2.5 + np.arange(900) / 15)
-        shown = session.stimulus.presentations
+        shown = session.stimulus.shown
         assert list(shown["clip"]) == ["clip_7", "clip_8", "clip_7", "clip_9"]
         assert list(shown["split"]) == ["test", "train", "test", "train"]
-        for row, clip in enumerate(plain.clips):
+        for row, clip in zip(shown.index, plain.clips, strict=True):
             # stored as 0-1
             np.testing.assert_allclose(session.stimulus.read(row), clip_frames(clip, 60), atol=1e-3)
         assert session.behavior == {}
@@ -115,13 +115,13 @@ def test_openscope_folder_is_one_session(openscope):
             assert group.kind is SignalKind.DFF
             np.testing.assert_allclose(group.signal.read(0, 300), dff[:, [0, 1, 3]].astype(np.float32))
             np.testing.assert_allclose(group.timestamps, openscope.times[plane])
-        shown = session.stimulus.presentations
+        shown = session.stimulus.shown
         np.testing.assert_allclose(shown["onset"], openscope.onsets)
         np.testing.assert_allclose(shown["offset"], openscope.onsets + 1)
         assert shown["clip"].nunique() == 1
         # flips are joined to frames, and the frame axis, stored last, comes first
-        np.testing.assert_allclose(session.stimulus.read(1), openscope.movie)
-        np.testing.assert_allclose(session.stimulus.clocks(0).onsets, 3 + np.arange(30) / 30)
+        np.testing.assert_allclose(session.stimulus.read(shown.index[1]), openscope.movie)
+        np.testing.assert_allclose(session.stimulus.clocks(shown.index[0]).onsets, 3 + np.arange(30) / 30)
         np.testing.assert_array_equal(session.behavior["running_speed"].values, np.full(600, 7.0))
         assert len(session.identity["files"]) == 2
 
@@ -240,7 +240,8 @@ def test_a_session_is_shown_as_a_table(microns):
         text = repr(session)
     assert "Session 4-scan-7 of subject 17797" in text
     assert "ImagingPlane2  4     6.3" in text
-    assert "4_7_v4  7      5      60  5.5 - 19.0  movie, noise, 12 x 20" in text
-    assert "12 x 20" in text
+    assert "4_7_v4  5      3      60  5.5 - 19.0  movie, 12 x 20" in text
+    assert "4_7_v4  2      2      60  9.5 - 15.0  noise, 12 x 20" in text
+    assert "4_7_v4  7      1      60  5.0 - 17.5  gray, 12 x 20" in text
     assert "running_speed  cm/s" in text
     assert "2% missing" in text

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nwbrecon.errors import SessionError
 from nwbrecon.session.series import clean_clock, sample_times, sample_values, scaling, sliceable
 
 
 def series(**fields):
-    return SimpleNamespace(**{"timestamps": None, "rate": None, "starting_time": None, **fields})
+    return SimpleNamespace(name="trace", **{"timestamps": None, "rate": None, "starting_time": None, **fields})
 
 
 def test_the_clock_is_stamps_or_start_and_rate():
@@ -46,9 +47,26 @@ def test_the_cleaned_clock_is_the_longest_that_increases(times):
 
 
 def test_values_are_in_the_unit():
-    one = SimpleNamespace(data=np.array([1, 2], dtype=np.int16), conversion=0.5, offset=1.0)
+    one = SimpleNamespace(name="trace", data=np.array([1, 2], dtype=np.int16), conversion=0.5, offset=1.0)
     np.testing.assert_array_equal(sample_values(one), [1.5, 2.0])
     assert scaling(SimpleNamespace(conversion=np.nan, offset=None)) == (1.0, 0.0)
+
+
+def test_what_cannot_be_in_memory_or_is_no_number_is_refused():
+    class Claim:
+        shape = (10**12,)
+
+        def __getitem__(self, rows):
+            raise AssertionError("it was read")
+
+    for field in ("data", "timestamps"):
+        fields = {"data": np.zeros(2), "conversion": 1.0, "offset": 0.0, field: Claim()}
+        with pytest.raises(SessionError, match=r"claims 1e\+12 values"):
+            sample_values(series(**fields)) if field == "data" else sample_times(series(**fields), 2)
+    with pytest.raises(SessionError, match=r"claims 1e\+12 values"):
+        sample_times(series(rate=30.0), 10**12)
+    with pytest.raises(SessionError, match="trace holds <U1, not numbers"):
+        sample_values(series(data=np.array(["a", "b"]), conversion=1.0, offset=0.0))
 
 
 def test_the_array_behind_wrappers_is_found():

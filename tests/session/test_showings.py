@@ -32,7 +32,7 @@ def with_index(frames, onsets=None, n=30, dtype=np.int64, **clock):
 
 def presentations(nwb, **options):
     session = nr.open_session(nwb, **options)
-    return session, session.stimulus.presentations, " ".join(session.warnings)
+    return session, session.stimulus.shown, " ".join(session.warnings)
 
 
 def test_images_are_counted_by_the_number_in_their_name():
@@ -45,13 +45,13 @@ def test_images_are_counted_by_the_number_in_their_name():
     )
     session, shown, _ = presentations(nwb)
     assert len(shown) == 1
-    np.testing.assert_allclose(session.stimulus.read(0), clip_frames(0, 12))
+    np.testing.assert_allclose(session.stimulus.read(shown.index[0]), clip_frames(0, 12))
 
 
 def test_monitor_flips_of_one_frame_are_one_frame():
     session, shown, _ = presentations(with_index(np.repeat(np.arange(30), 2), 1 + np.arange(60) / 60))
     assert list(shown["n_frames"]) == [30]
-    clock = session.stimulus.clocks(0)
+    clock = session.stimulus.clocks(shown.index[0])
     np.testing.assert_array_equal(clock.frames, np.arange(30))
     np.testing.assert_allclose(clock.onsets, 1 + np.arange(30) / 30)
     assert clock.end == pytest.approx(2.0)
@@ -103,7 +103,7 @@ def test_a_backward_showing_is_another_clip():
         )
     session, shown, _ = presentations(nwb)
     assert list(shown["clip"]) == ["templates", "templates backward"]
-    np.testing.assert_allclose(session.stimulus.read(1), clip_frames(0, 30)[::-1])
+    np.testing.assert_allclose(session.stimulus.read(shown.index[1]), clip_frames(0, 30)[::-1])
 
 
 def test_trials_that_name_a_template_show_it_whole():
@@ -121,8 +121,8 @@ def test_trials_that_name_a_template_show_it_whole():
     np.testing.assert_allclose(shown["offset"], [3, 6, 11])
     assert list(shown["clip"]) == ["river", "forest", "river"]
     assert list(shown["split"]) == ["train", "test", ""]
-    np.testing.assert_allclose(session.stimulus.read(1), clip_frames(6, 60))
-    np.testing.assert_allclose(np.diff(session.stimulus.clocks(1).onsets), 1 / 30)
+    np.testing.assert_allclose(session.stimulus.read(shown.index[1]), clip_frames(6, 60))
+    np.testing.assert_allclose(np.diff(session.stimulus.clocks(shown.index[1]).onsets), 1 / 30)
 
 
 def test_a_table_of_frames_without_their_template_is_said():
@@ -144,7 +144,7 @@ def test_a_template_may_stand_among_the_presentations():
         table.add_row(start_time=1 + row / 30, stop_time=1 + (row + 1) / 30, frame=float(row))
     session, shown, _ = presentations(nwb)
     assert list(shown["clip"]) == ["movie_a"]
-    np.testing.assert_allclose(session.stimulus.read(0), clip_frames(0, 30))
+    np.testing.assert_allclose(session.stimulus.read(shown.index[0]), clip_frames(0, 30))
 
 
 def test_frames_that_are_missing_in_a_table_are_gray():

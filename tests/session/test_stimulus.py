@@ -7,6 +7,7 @@ from pynwb.ophys import CorrectedImageStack, MotionCorrection, TwoPhotonSeries
 
 import nwbrecon as nr
 from nwbrecon.errors import SessionError
+from nwbrecon.session import ScreenGeometry
 
 from .conftest import clip_frames, new_file, with_movie, with_responses
 
@@ -101,7 +102,21 @@ def test_an_optical_series_is_a_movie(nwb):
         "screen", kind=OpticalSeries, distance=0.15, field_of_view=np.array([1.2, 0.7]), orientation="upright"
     )
     nwb.add_stimulus(movie)
-    assert chosen(nwb)[0] == ["stimulus/presentation/screen"]
+    session = nr.open_session(nwb)
+    assert list(session.stimulus.stores) == ["stimulus/presentation/screen"]
+    (screen,) = session.stimulus.screens.values()
+    assert (screen.distance, screen.height, screen.width) == pytest.approx((15, 70, 120))
+    assert screen.degrees == pytest.approx((2 * np.degrees(np.arctan(35 / 15)), 2 * np.degrees(np.arctan(4))), abs=0.06)
+    told = ScreenGeometry(distance=20, height=30, width=50)
+    assert list(nr.open_session(nwb, screen=told).stimulus.screens.values()) == [told]
+
+
+@pytest.mark.parametrize("distance", [0.0, -1.0, np.nan, np.inf])
+def test_a_screen_at_no_distance_is_said(nwb, distance):
+    nwb.add_stimulus(series("screen", kind=OpticalSeries, distance=distance, field_of_view=[1.2, 0.7]))
+    session = nr.open_session(nwb)
+    assert session.stimulus.screens == {}
+    assert "has a length that is no length" in " ".join(session.warnings)
 
 
 def test_a_template_alone_was_not_shown(nwb):
@@ -117,12 +132,12 @@ def test_pixels_outside_the_file_are_said(nwb):
             timestamps=np.arange(9.0),
         )
     )  # fmt: skip
-    with pytest.raises(SessionError, match=r"not in the NWB file \(clips/a.avi\); video files are not read yet"):
+    with pytest.raises(SessionError, match=r"pixels are in clips/a\.avi, .*stimulus_folder"):
         nr.open_session(nwb)
     nwb.add_acquisition(series("visual_stimulus"))
     stores, warnings = chosen(nwb)
     assert stores == ["acquisition/visual_stimulus"]
-    assert "video files are not read yet" in warnings
+    assert "its pixels are in clips/a.avi" in warnings
 
 
 def test_gratings_without_pixels_are_said(nwb):
@@ -135,7 +150,7 @@ def test_gratings_without_pixels_are_said(nwb):
     nwb.add_invalid_time_interval(start_time=3.0, stop_time=4.0)
     _, warnings = chosen(nwb)
     assert "drifting_gratings was not used as a stimulus: the pixels of its 1 intervals" in warnings
-    assert "1 stretches invalid" in warnings
+    assert "1 stretches invalid (1 s)" in warnings
 
 
 def test_what_is_described_twice_is_used_once(nwb):
@@ -166,7 +181,7 @@ def test_several_movies_one_after_the_other_are_all_used(nwb):
             )
         )
     session = nr.open_session(nwb)
-    shown = session.stimulus.presentations
+    shown = session.stimulus.shown
     np.testing.assert_allclose(shown["onset"], [0, 3, 6])
     assert shown["store"].nunique() == 3
     # the third looks like the first
