@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from nwbrecon.encoding import EncoderEnsemble, train
     from nwbrecon.evaluation import Scores, evaluate
     from nwbrecon.inversion import Reconstruction, Reconstructions, reconstruct
+    from nwbrecon.pipeline.reproduce import Reproduced, reproduce
     from nwbrecon.pipeline.run import RunResult, run
     from nwbrecon.results import Results, read_results, results_name, write_results
+    from nwbrecon.results.report import Player, play
     from nwbrecon.session import Session, open_session
     from nwbrecon.simulation import simulate
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
     "EncoderEnsemble": "nwbrecon.encoding",
+    "Player": "nwbrecon.results.report",
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
+    "Reproduced": "nwbrecon.pipeline.reproduce",
     "Results": "nwbrecon.results",
     "RunResult": "nwbrecon.pipeline.run",
     "Scores": "nwbrecon.evaluation",
@@ -32,8 +36,10 @@ _HOMES = {
     "align": "nwbrecon.alignment",
     "evaluate": "nwbrecon.evaluation",
     "open_session": "nwbrecon.session",
+    "play": "nwbrecon.results.report",
     "read_results": "nwbrecon.results",
     "reconstruct": "nwbrecon.inversion",
+    "reproduce": "nwbrecon.pipeline.reproduce",
     "results_name": "nwbrecon.results",
     "run": "nwbrecon.pipeline.run",
     "simulate": "nwbrecon.simulation",
@@ -44,8 +50,10 @@ _HOMES = {
 __all__ = [
     "AlignedSession",
     "EncoderEnsemble",
+    "Player",
     "Reconstruction",
     "Reconstructions",
+    "Reproduced",
     "Results",
     "RunResult",
     "Scores",
@@ -54,8 +62,10 @@ __all__ = [
     "align",
     "evaluate",
     "open_session",
+    "play",
     "read_results",
     "reconstruct",
+    "reproduce",
     "results_name",
     "run",
     "simulate",

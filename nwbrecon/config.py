@@ -343,6 +343,8 @@ class ResultsSettings(Settings):
     """Store the movies of the baselines (the ridge decoder's) beside the reconstruction."""
     include_snapshots: bool = True
     """Store the way from the blank screen to the final movie, where it was recorded."""
+    include_predictions: bool = True
+    """Store what the encoder predicts for the reconstructed movies, ROI by ROI."""
     movie_dtype: Literal["uint8", "float32"] = "uint8"
     """How movies are stored; the reconstruction is scored as stored."""
 

@@ -11,12 +11,15 @@ import numpy as np
 _ROUNDING = 1e-6
 
 __all__ = [
+    "block_intervals",
     "bootstrap_interval",
     "correlation",
     "dynamic_correlation",
     "frame_correlations",
     "lag_correlations",
     "pixel_correlation",
+    "space_band_correlations",
+    "time_band_correlations",
 ]
 
 
@@ -108,6 +111,125 @@ def lag_correlations(
     return np.array([float(correlation(a[first + lag : last + lag].ravel(), b.ravel())) for lag in lags])
 
 
+def time_band_correlations(
+    a: np.ndarray, b: np.ndarray, frame_rate: float, edges: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Correlation of what changes at each temporal frequency: that of the two movies filtered to a band.
+
+    By Parseval's theorem it is the real part of the cross-spectrum, summed over pixels and the frequencies of the band,
+    over the root of the product of both powers.
+
+    Parameters
+    ----------
+    a, b
+        Videos of one shape.
+    frame_rate
+        Frames per second (Hz).
+    edges
+        ``(band + 1,)`` Hz, ascending; a band has its upper edge, not its lower one.
+    mask
+        Pixels that count.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(band,)`` float64; NaN where a movie has nothing in a band.
+    """
+    one, other = (np.fft.rfft(_deviations(_masked(movie, mask), 0), axis=0) for movie in (a, b))
+    frequency = np.fft.rfftfreq(len(a), 1 / frame_rate)
+    # all frequencies but the highest of an even number stand for their negative too
+    share = np.where(np.isclose(2 * frequency, frame_rate), 1.0, 2.0)[:, None]
+    return _band_correlations(one, other, np.broadcast_to(frequency[:, None], one.shape), edges, share)
+
+
+def space_band_correlations(
+    a: np.ndarray, b: np.ndarray, edges: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Correlation of what has each spatial frequency, in any direction; see `time_band_correlations`.
+
+    Each frame's mean over the mask is taken away, and what is outside the mask is zero.
+
+    Parameters
+    ----------
+    a, b
+        Videos of one shape.
+    edges
+        ``(band + 1,)`` cycles per pixel, ascending.
+    mask
+        Pixels that count.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(band,)`` float64; NaN where a movie has nothing in a band.
+    """
+    mask = np.ones(a.shape[1:], bool) if mask is None else mask
+    spectra = []
+    for movie in (a, b):
+        inside = np.zeros(movie.shape)
+        inside[:, mask] = _deviations(_masked(movie, mask), 1)
+        spectra.append(np.fft.fft2(inside))
+    frequency = np.hypot(np.fft.fftfreq(mask.shape[0])[:, None], np.fft.fftfreq(mask.shape[1]))
+    one, other = spectra
+    return _band_correlations(one, other, np.broadcast_to(frequency, one.shape), edges, np.ones((1, 1, 1)))
+
+
+def block_intervals(
+    a: np.ndarray,
+    b: np.ndarray,
+    mask: np.ndarray | None = None,
+    *,
+    block: int,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Intervals of the scores of one clip, from resampling stretches of it (Künsch 1989, Ann. Stat. 17:1217-1241).
+
+    Successive frames are alike: blocks of them are drawn, not single ones. What remains to be seen is how the score
+    varies within the clip; how it varies from clip to clip is for `bootstrap_interval`.
+
+    Parameters
+    ----------
+    a, b
+        Videos of one shape.
+    mask
+        Pixels that count.
+    block
+        Frames in a block.
+    level
+        Share of the resampled scores inside the interval.
+    draws
+        Number of resamples.
+    seed
+        Seed of the resampling.
+
+    Returns
+    -------
+    dict
+        ``pixel_correlation``, ``dynamic_correlation`` and ``frame_correlation``, each ``(low, high)``; NaN where the
+        clip is shorter than two blocks.
+    """
+    names = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
+    count = len(a)
+    if count < 2 * block:
+        return dict.fromkeys(names, (np.nan, np.nan))
+    x, y = _masked(a, mask), _masked(b, mask)
+    random = np.random.default_rng(seed)
+    starts = random.integers(0, count - block + 1, (draws, -(-count // block)))
+    frames = (starts[:, :, None] + np.arange(block)).reshape(draws, -1)[:, :count]
+    drawn = {
+        "pixel_correlation": _resampled_correlation(x, y, frames),
+        "dynamic_correlation": _resampled_correlation(x - x.mean(axis=0), y - y.mean(axis=0), frames),
+    }
+    by_frame = correlation(x, y, axis=1)
+    known = np.isfinite(by_frame)
+    weight = np.maximum(known[frames].sum(axis=1), 1)
+    drawn["frame_correlation"] = np.where(known, by_frame, 0.0)[frames].sum(axis=1) / weight
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    return {name: tuple(np.nanquantile(drawn[name], ends)) if known.any() else (np.nan, np.nan) for name in names}
+
+
 def bootstrap_interval(
     values: np.ndarray, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
@@ -136,6 +258,31 @@ def bootstrap_interval(
     chosen = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
     low, high = np.quantile(values[chosen].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(values.mean()), float(low), float(high)
+
+
+def _resampled_correlation(x: np.ndarray, y: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Correlation over the pixels of each set of frames ``(draw, frame)``, from sums that are made once a frame."""
+    x, y = x - x.mean(), y - y.mean()
+    sums = np.stack([x.mean(axis=1), y.mean(axis=1), (x * x).mean(axis=1), (y * y).mean(axis=1), (x * y).mean(axis=1)])
+    mx, my, xx, yy, xy = sums[:, frames].mean(axis=2)
+    scale = np.sqrt(np.maximum(xx - mx**2, 0) * np.maximum(yy - my**2, 0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(scale > 0, (xy - mx * my) / scale, np.nan)
+
+
+def _band_correlations(
+    a: np.ndarray, b: np.ndarray, frequency: np.ndarray, edges: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    band = np.searchsorted(edges, frequency.ravel(), side="left") - 1
+    inside = (band >= 0) & (band < len(edges) - 1)
+    cross, power_a, power_b = (
+        np.bincount(band[inside], (share * values).ravel()[inside], minlength=len(edges) - 1)
+        for values in ((a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2)
+    )
+    # what rounding leaves in a band that is empty is no signal
+    empty = (power_a <= _ROUNDING**2 * power_a.sum()) | (power_b <= _ROUNDING**2 * power_b.sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(empty, np.nan, cross / (np.sqrt(power_a) * np.sqrt(power_b)))
 
 
 def _deviations(values: np.ndarray, axis: int) -> np.ndarray:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ __all__ = [
     "write_arrays",
     "write_json",
 ]
+
+_ABANDONED = 24 * 3600.0  # seconds
 
 
 @contextmanager
@@ -62,6 +66,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     make_folder(target.parent)
+    _remove_abandoned(target)
     before = _stamp(target)
     try:
         handle, name = tempfile.mkstemp(
@@ -77,13 +82,14 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         path.chmod(0o666 & ~_umask())
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        if _stamp(target) != before:
-            raise ResultsError(
-                f"{target} was written by another program while this one was at work.",
-                "Its file is kept, and ours is not written.",
-                "Write to another name, or again once the other is done.",
-            )
-        path.replace(target)
+        with _alone_in(target.parent):
+            if _stamp(target) != before:
+                raise ResultsError(
+                    f"{target} was written by another program while this one was at work.",
+                    "Its file is kept, and ours is not written.",
+                    "Write to another name, or again once the other is done.",
+                )
+            path.replace(target)
     except OSError as error:
         _raise_if_target_refuses(target, error)
         raise
@@ -96,6 +102,7 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside ``target``; it takes the place of ``target`` once the block has ended well."""
     target = Path(target)
     make_folder(target.parent)
+    _remove_abandoned(target)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent))
     except OSError as error:
@@ -215,6 +222,34 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other writers from renaming in a folder meanwhile, and put the renaming on the disk, where a system can."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows opens no folders; there, and on some network disks, there is no lock
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+        with suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what killed writers of a target left beside it; whoever is at work still has touched its own of late."""
+    for name in target.parent.glob(f".{glob.escape(target.name[:100])}.*.partial*"):
+        with suppress(OSError):
+            if time.time() - name.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(name) if name.is_dir() else name.unlink()
 
 
 def _umask() -> int:

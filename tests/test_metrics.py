@@ -6,12 +6,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from nwbrecon.metrics import (
+    block_intervals,
     bootstrap_interval,
     correlation,
     dynamic_correlation,
     frame_correlations,
     lag_correlations,
     pixel_correlation,
+    space_band_correlations,
+    time_band_correlations,
 )
 
 
@@ -137,3 +140,73 @@ def test_intervals_are_the_same_every_time():
     values = np.random.default_rng(0).normal(size=9)
     assert bootstrap_interval(values) == bootstrap_interval(values)
     assert bootstrap_interval(values, seed=1) != bootstrap_interval(values)
+
+
+class TestBands:
+    EDGES = np.array([0.0, 1.0, 3.0, 15.0])
+
+    def test_each_band_is_scored_by_itself(self):
+        time = np.arange(60) / 30
+        pictures = np.random.default_rng(0).normal(size=(2, 6, 7))
+        slow, fast = (np.sin(2 * np.pi * hertz * time)[:, None, None] for hertz in (1, 5))
+        a = 128 + slow * pictures[0] + fast * pictures[1]
+        b = 60 + 3 * slow * pictures[0] - 0.1 * fast * pictures[1]
+        np.testing.assert_allclose(time_band_correlations(a, b, 30, self.EDGES), [1, np.nan, -1], atol=1e-6)
+
+    def test_a_band_has_the_correlation_of_the_filtered_movies(self):
+        a, b = video(0, (31, 5, 6)), video(1, (31, 5, 6))
+        b += 0.7 * a
+        mask = np.arange(30).reshape(5, 6) % 3 > 0
+        found = time_band_correlations(a, b, 10, np.array([0.9, 2.2, 5.0]), mask)
+        frequency = np.abs(np.fft.fftfreq(31, 0.1))
+        for value, (low, high) in zip(found, [(0.9, 2.2), (2.2, 5.0)], strict=True):
+            keep = ((frequency > low) & (frequency <= high))[:, None]
+            one, other = (np.fft.ifft(keep * np.fft.fft(movie[:, mask], axis=0), axis=0).real for movie in (a, b))
+            assert value == pytest.approx(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+    def test_even_lengths_count_the_highest_frequency_once(self):
+        a, b = video(0, (32, 4, 4)), video(1, (32, 4, 4))
+        (value,) = time_band_correlations(a, b, 2, np.array([0.0, 1.0]))
+        assert value == pytest.approx(dynamic_correlation(a, b))
+
+    def test_space_bands_tell_coarse_from_fine(self):
+        column = np.arange(32)
+        coarse, fine = (np.sin(2 * np.pi * cycles * column / 32) for cycles in (2, 10))
+        picture = np.broadcast_to(coarse, (5, 16, 32)), np.broadcast_to(fine, (5, 16, 32))
+        found = space_band_correlations(picture[0] + picture[1], picture[0] - picture[1], np.array([0, 0.1, 0.5]))
+        np.testing.assert_allclose(found, [1, -1])
+
+    def test_what_is_outside_the_mask_does_not_count(self):
+        a, b = video(0), video(1)
+        mask = np.zeros((6, 7), bool)
+        mask[1:4, 2:6] = True
+        changed = np.where(mask, a, 0)
+        edges = np.array([0, 0.25, 0.5])
+        np.testing.assert_allclose(
+            space_band_correlations(a, b, edges, mask), space_band_correlations(changed, b, edges, mask)
+        )
+
+
+class TestBlockIntervals:
+    def test_they_hold_what_plain_resampling_finds(self):
+        a = video(0, (40, 4, 5))
+        b = a + video(1, (40, 4, 5))
+        found = block_intervals(a, b, block=4, draws=400)
+        # the same draws, scored one by one
+        starts = np.random.default_rng(0).integers(0, 37, (400, 10))
+        drawn = [np.concatenate([np.arange(start, start + 4) for start in row]) for row in starts]
+        plain = [pixel_correlation(a[frames], b[frames]) for frames in drawn]
+        np.testing.assert_allclose(found["pixel_correlation"], np.quantile(plain, [0.025, 0.975]))
+        means = [frame_correlations(a[frames], b[frames]).mean() for frames in drawn]
+        np.testing.assert_allclose(found["frame_correlation"], np.quantile(means, [0.025, 0.975]))
+        assert found["pixel_correlation"][0] < pixel_correlation(a, b) < found["pixel_correlation"][1]
+
+    def test_a_clip_too_short_has_none(self):
+        short = block_intervals(video(0, (5, 3, 3)), video(1, (5, 3, 3)), block=3)
+        assert all(np.isnan(ends).all() for ends in short.values())
+
+    def test_uniform_frames_are_left_out(self):
+        a, b = video(0), video(1)
+        a[3:6] = 100.0
+        assert np.isfinite(block_intervals(a, b, block=5)["frame_correlation"]).all()
+        assert np.isnan(block_intervals(np.full_like(a, 3.0), b, block=5)["frame_correlation"]).all()

@@ -1,4 +1,6 @@
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,23 @@ def test_of_two_writers_the_first_to_finish_is_kept_and_the_other_told(tmp_path:
             fast.write_text("fast")
     assert target.read_text() == "fast"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.nwb", "[odd] name*.nwb"])
+def test_what_a_killed_writer_left_goes_after_a_day(tmp_path: Path, name: str):
+    old, fresh, other = (
+        tmp_path / f".{of}.{key}.partial.nwb" for of, key in ((name, "x"), (name, "y"), ("b.nwb", "z"))
+    )
+    for path in (old, fresh, other):
+        path.write_text("half")
+    folder = tmp_path / f".{name}.w.partial"
+    folder.mkdir()
+    yesterday = time.time() - 25 * 3600
+    for path in (old, other, folder):
+        os.utime(path, (yesterday, yesterday))
+    with atomic_path(tmp_path / name) as path:
+        path.write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {name, fresh.name, other.name}
 
 
 def test_a_folder_that_is_a_file_is_said(tmp_path: Path):

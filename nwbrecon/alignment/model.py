@@ -9,12 +9,14 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from nwbrecon.display import block, frame_row, list_html, table_html
 from nwbrecon.errors import AlignmentError
 from nwbrecon.session.model import BehaviorSeries, SignalKind
 from nwbrecon.storage import digest
 
 __all__ = ["AlignedGroup", "AlignedSession", "AlignedTrial"]
 
+_CLIPS_SHOWN = 4
 TRIAL_COLUMNS = ("clip", "film", "repeat", "onset", "first_frame", "n_frames", "split")
 
 
@@ -225,6 +227,29 @@ class AlignedSession:
                 f"  behavior   {', '.join(self.behavior_names) or 'none'}",
                 *([f"  warnings   {len(self.warnings):4d}, see .warnings"] if self.warnings else []),
             ]
+        )
+
+    def _repr_html_(self) -> str:
+        height, width = self.frame_size
+        planes = [
+            ("plane", "ROIs", "ms between samples", "signal", "made from"),
+            *(
+                (group.name, str(group.n_rois), f"{1000 * group.interval:.0f}", str(group.kind), group.origin)
+                for group in self.groups
+            ),
+        ]
+        some = self.trials.drop_duplicates("clip").head(_CLIPS_SHOWN)
+        frames = [
+            (f"{row['clip'][:16]} ({row['split'] or 'unused'})", self.video[row["first_frame"] + row["n_frames"] // 2])
+            for _, row in some.iterrows()
+        ]
+        return block(
+            f"Aligned session: {height}x{width} pixels at {self.frame_rate:g} Hz, "
+            f"behavior: {', '.join(self.behavior_names) or 'none'}",
+            list_html(self.describe_split().splitlines()),
+            table_html(planes),
+            frame_row(frames),
+            list_html(f"Warning: {warning}" for warning in self.warnings),
         )
 
     @classmethod

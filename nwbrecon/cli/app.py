@@ -15,6 +15,7 @@ from nwbrecon.cli.export import export
 from nwbrecon.cli.inspect import inspect
 from nwbrecon.cli.reconstruct import reconstruct
 from nwbrecon.cli.report import report
+from nwbrecon.cli.reproduce import reproduce
 from nwbrecon.cli.run import run
 from nwbrecon.cli.simulate import simulate
 from nwbrecon.cli.train import train
@@ -52,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, inspect, simulate, train, reconstruct, evaluate, report, export):
+for command in (demo, run, inspect, simulate, train, reconstruct, evaluate, report, export, reproduce):
     app.command()(command)
 app.add_typer(cache, name="cache")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +13,24 @@ from nwbrecon.cli.options import AsJson, DandiInstance, OriginalSource, Results,
 __all__ = ["export"]
 
 
+class FramesKind(StrEnum):
+    """How single frames are written."""
+
+    png = "png"
+    tiff = "tiff"
+
+
 def export(
     results: Results,
     video: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Video: .mp4, .mkv (lossless) or .gif.", show_default=False)
     ] = None,
     frames: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for single frames (PNG).", show_default=False)
+        Path | None, typer.Option(metavar="DIR", help="Folder for single frames.", show_default=False)
     ] = None,
+    frames_kind: Annotated[
+        FramesKind, typer.Option(help="A PNG file a frame, or a TIFF stack a movie, which rounds nothing.")
+    ] = FramesKind.png,
     arrays: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Arrays: .npz or .zarr.", show_default=False)
     ] = None,
@@ -34,6 +45,13 @@ def export(
 
     with talking(as_json):
         show(
-            export_results(results, video=video, frames=frames, arrays=arrays, source=located(source, dandi_instance)),
+            export_results(
+                results,
+                video=video,
+                frames=frames,
+                frames_kind=frames_kind.value,
+                arrays=arrays,
+                source=located(source, dandi_instance),
+            ),
             as_json,
         )

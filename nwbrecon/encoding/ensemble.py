@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from nwbrecon._version import __version__
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.display import block, list_html, table_html
 from nwbrecon.encoding.calibration import dispersion, gate
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
+from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.training import Trainer
 from nwbrecon.errors import EncoderError
@@ -246,6 +248,31 @@ class EncoderEnsemble(nn.Module):
             f"{correlation:.3f} on validation clips\n  {self.gate['sentence']}"
         )
 
+    def _repr_html_(self) -> str:
+        scores = self.validation_scores[np.isfinite(self.validation_scores)]
+        quarters = np.quantile(scores, [0.25, 0.5, 0.75]) if len(scores) else np.full(3, np.nan)
+        gate = self.gate
+        rows = [
+            ("members", "ROIs", "frame size", "frame rate (Hz)", "behavior", "epochs"),
+            (
+                str(len(self.members)),
+                str(self.n_rois),
+                "x".join(map(str, self._encoders[0].frame_size)),
+                f"{self._encoders[0].frame_rate:g}",
+                ", ".join(self._encoders[0].behavior_names) or "none",
+                f"{self.history['epoch'].max():.0f}" if "epoch" in self.history else "",
+            ),
+        ]
+        correlations = [
+            ("single-trial correlation on validation clips", "25 %", "median", "75 %"),
+            (
+                f"{np.mean(scores):.3f} (mean over ROIs)" if len(scores) else "not known",
+                *(f"{q:.3f}" for q in quarters),
+            ),
+        ]
+        verdict = [str(gate["sentence"])] if "sentence" in gate else []
+        return block("Encoder", list_html(verdict), table_html(rows), table_html(correlations))
+
 
 def train(
     aligned: AlignedSession,
@@ -307,6 +334,7 @@ def train(
             "training": training.model_dump(mode="json"),
             "session": aligned.identity,
             "alignment": dict(aligned.settings),
+            "training_data": _data_digest(aligned, [*aligned.trials_in("train"), *validation]),
             "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
         },
     )
@@ -314,3 +342,17 @@ def train(
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
+
+
+def _data_digest(aligned: AlignedSession, trials: Sequence[int]) -> str:
+    """SHA-256 of all that can be learned from these trials: movies, behavior, responses and when they were."""
+    hashes = []
+    for label in trials:
+        trial = aligned.trial(label)
+        onset, stop = trial.times[0], trial.times[0] + len(trial.times) / aligned.frame_rate
+        parts = [trial.video, trial.behavior, trial.valid]
+        for group in aligned.groups:
+            seen = samples_seen(group, onset, stop)
+            parts += [group.timestamps[seen] - onset, group.activity[seen]]
+        hashes.append([digest(np.ascontiguousarray(part).tobytes()) for part in parts])
+    return digest(hashes)

@@ -18,7 +18,7 @@ from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import interval_weights
 from nwbrecon.session import SignalKind
 
-__all__ = ["Observation", "Window", "observe", "window_video"]
+__all__ = ["Observation", "Window", "observe", "samples_seen", "window_video"]
 
 # intervals longer than this many usual ones are gaps in the recording
 _LONGEST_INTERVAL = 2.5
@@ -134,6 +134,12 @@ def window_video(
     return video.to(device), behavior.to(device)
 
 
+def samples_seen(group: AlignedGroup, start: float, stop: float) -> slice:
+    """Find the samples that an observation of the window from ``start`` to ``stop`` (s) has, known or not."""
+    first = max(int(np.searchsorted(group.timestamps, start, side="right")) - 1, 0)
+    return slice(first, int(np.searchsorted(group.timestamps, stop, side="right")))
+
+
 def _usable_frames(aligned: AlignedSession, window: Window, warm_up: int) -> np.ndarray:
     """Frames of a window that may take part in a prediction; those outside the trial count as usable."""
     row = aligned.trials.loc[window.trial]
@@ -148,10 +154,8 @@ def _usable_frames(aligned: AlignedSession, window: Window, warm_up: int) -> np.
 def _observe_group(
     group: AlignedGroup, frame_times: np.ndarray, frame_interval: float, usable: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    stop = frame_times[-1] + frame_interval
-    first = max(int(np.searchsorted(group.timestamps, frame_times[0], side="right")) - 1, 0)
-    last = int(np.searchsorted(group.timestamps, stop, side="right"))
-    times = group.timestamps[first:last]
+    seen = samples_seen(group, frame_times[0], frame_times[-1] + frame_interval)
+    times = group.timestamps[seen]
     if group.kind is SignalKind.DFF:
         weights, covered = _point_weights(frame_times + frame_interval / 2, times)
     else:
@@ -160,7 +164,7 @@ def _observe_group(
         )
     weights = weights.astype(np.float32)
     covered &= (weights[:, ~usable] <= 1e-6).all(axis=1)
-    measured = np.asarray(group.activity[first:last], dtype=np.float32)
+    measured = np.asarray(group.activity[seen], dtype=np.float32)
     known = np.isfinite(measured) & covered[:, None]
     return weights, np.where(known, measured, np.float32(0)), known.astype(np.float32)
 

@@ -13,16 +13,25 @@ from nwbrecon.errors import NwbreconError
 from nwbrecon.evaluation.scores import Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
 from nwbrecon.metrics import (
+    block_intervals,
     bootstrap_interval,
     dynamic_correlation,
     frame_correlations,
     lag_correlations,
     pixel_correlation,
+    space_band_correlations,
+    time_band_correlations,
 )
 
 __all__ = ["evaluate", "refuse_training_clips", "score_movies"]
 
 METRICS = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
+
+# octaves; those that no frame rate or frame size of the recording reaches are left out
+_TIME_EDGES = np.array([0, 0.5, 1, 2, 4, 8, 16, 32])  # Hz
+_SPACE_EDGES = np.array([0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2])  # cycles per pixel
+_BLOCK_SECONDS = 1.0
+_ENDS = ("low", "high")
 
 
 def evaluate(
@@ -103,7 +112,7 @@ def score_movies(
     most_lag = round(settings.lag_seconds * reconstructions[0].frame_rate) if len(reconstructions) else 0
     lags = np.arange(-most_lag, most_lag + 1)
 
-    trials, frames, curves = [], [], []
+    trials, frames, curves, bands = [], [], [], []
     for method, videos in methods.items():
         for item in reconstructions:
             trial = item.trials[0]
@@ -111,6 +120,8 @@ def score_movies(
             by_frame = frame_correlations(video, movie, mask)
             curve = lag_correlations(video, movie, lags, mask)
             curves.append(pd.DataFrame({"method": method, "clip": item.clip, "lag": lags, "pixel_correlation": curve}))
+            bands.append(_bands(video, movie, mask, item.frame_rate).assign(method=method))
+            intervals = block_intervals(video, movie, mask, block=max(1, round(_BLOCK_SECONDS * item.frame_rate)))
             frames.append(
                 pd.DataFrame(
                     {
@@ -134,8 +145,10 @@ def score_movies(
                     "pixel_correlation": pixel_correlation(video, movie, mask),
                     "dynamic_correlation": dynamic_correlation(video, movie, mask),
                     "frame_correlation": _mean(by_frame),
+                    **{f"{metric}_{end}": intervals[metric][at] for metric in METRICS for at, end in enumerate(_ENDS)},
                     "lag": int(lags[np.nanargmax(curve)]) if np.isfinite(curve).any() else 0,
                     "chance": _chance(item, video, reconstructions, movies, mask),
+                    "ceiling": _ceiling(item, video, reconstructions, videos, mask),
                     "pixel_correlation_full": pixel_correlation(video, movie),
                     "dynamic_correlation_full": dynamic_correlation(video, movie),
                     "frame_correlation_full": _mean(frame_correlations(video, movie)),
@@ -143,6 +156,8 @@ def score_movies(
             )
     table = pd.DataFrame(trials)
     by_lag = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
+    by_band = pd.concat(bands, ignore_index=True) if bands else pd.DataFrame()
+    of_band = ["method", "domain", "from_frequency", "to_frequency"]
     return Scores(
         trials=table,
         frames=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(),
@@ -150,6 +165,7 @@ def score_movies(
         summary=_summary(table),
         mask_fraction=float(mask.mean()),
         info={"settings": settings.model_dump(mode="json")},
+        frequencies=by_band.groupby(of_band, sort=False, as_index=False)["pixel_correlation"].mean(),
     )
 
 
@@ -169,10 +185,44 @@ def _chance(
     return _mean(np.array(values))
 
 
+def _ceiling(
+    item: Reconstruction,
+    video: np.ndarray,
+    reconstructions: Reconstructions,
+    videos: Mapping[int, np.ndarray],
+    mask: np.ndarray,
+) -> float:
+    """Correlation that noise from showing to showing would still allow; NaN for a clip that was shown once.
+
+    The reconstructions of two showings have the movie in common, but not the noise: the root of their correlation
+    bounds that of each with anything that both tell of (Spearman 1904, Am. J. Psychol. 15:72-101).
+    """
+    others = [videos[other.trials[0]] for other in reconstructions.of_clip(item.clip) if other is not item]
+    alike = [pixel_correlation(video, other, mask) for other in others if other.shape == video.shape]
+    return float(np.sqrt(max(_mean(np.array(alike)), 0.0))) if alike else float("nan")
+
+
+def _bands(video: np.ndarray, movie: np.ndarray, mask: np.ndarray, frame_rate: float) -> pd.DataFrame:
+    time_edges = _TIME_EDGES[: np.searchsorted(_TIME_EDGES, frame_rate / 2) + 1]
+    parts = [
+        ("time", time_edges, time_band_correlations(video, movie, frame_rate, time_edges, mask)),
+        ("space", _SPACE_EDGES, space_band_correlations(video, movie, _SPACE_EDGES, mask)),
+    ]
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {"domain": name, "from_frequency": edges[:-1], "to_frequency": edges[1:], "pixel_correlation": values}
+            )
+            for name, edges, values in parts
+        ],
+        ignore_index=True,
+    )
+
+
 def _summary(trials: pd.DataFrame) -> pd.DataFrame:
     """Mean over clips with an interval; the showings of a clip are averaged first, since they are not independent."""
     rows = []
-    metrics = [*METRICS, "chance", *(f"{metric}_full" for metric in METRICS)]
+    metrics = [*METRICS, "chance", "ceiling", *(f"{metric}_full" for metric in METRICS)]
     shown = {"all": trials, "first": trials[trials["repeat"] == 0], "later": trials[trials["repeat"] > 0]}
     for presentations, part in shown.items():
         for method, of_method in part.groupby("method", sort=False):

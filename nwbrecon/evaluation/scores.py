@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from nwbrecon.display import block, table_html
+
 __all__ = ["Scores"]
 
 
@@ -20,8 +22,10 @@ class Scores:
         One row a reconstruction and method (the reconstruction itself and each baseline beside it). Columns: ``clip``,
         ``trial`` (label; of the first where several were fused), ``repeat``, ``onset``, ``n_frames``, ``method``,
         ``pixel_correlation``, ``dynamic_correlation``, ``frame_correlation``, ``lag`` (frames; positive: the
-        reconstruction trails), ``chance`` (mean pixel correlation with other test clips), and the same figures over the
-        whole frame with the suffix ``_full``.
+        reconstruction trails), ``chance`` (mean pixel correlation with other test clips), ``ceiling`` (the pixel
+        correlation that noise from showing to showing would allow; NaN for a clip shown once), the ends of the 95 %
+        intervals of the first three over stretches of the clip with the suffixes ``_low`` and ``_high``, and the same
+        figures over the whole frame with the suffix ``_full``.
     frames
         One row a frame of each reconstruction: ``trial``, ``clip``, ``method``, ``frame``, ``time`` (seconds),
         ``frame_correlation``.
@@ -34,6 +38,9 @@ class Scores:
         Share of the frame that the mask keeps.
     info
         Settings and whatever else explains the figures; what JSON can hold.
+    frequencies
+        Pixel correlation by frequency: ``method``, ``domain`` (``time``, in Hz, or ``space``, in cycles per pixel),
+        ``from_frequency``, ``to_frequency``, ``pixel_correlation`` (mean over clips). Empty where it is not known.
     """
 
     trials: pd.DataFrame
@@ -42,8 +49,25 @@ class Scores:
     summary: pd.DataFrame
     mask_fraction: float
     info: dict[str, Any] = field(default_factory=dict)
+    frequencies: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def mean(self, metric: str, method: str, presentations: str = "all") -> float:
         """Mean of a metric over clips, for a method."""
         rows = self.summary.query("metric == @metric and method == @method and presentations == @presentations")
         return float(rows["mean"].iloc[0])
+
+    def _repr_html_(self) -> str:
+        table = self.summary[self.summary["presentations"] == "all"]
+        found = list(dict.fromkeys(table["method"]))
+        rows = [("mean over clips (95 % interval)", *found)]
+        for metric, of_metric in table.groupby("metric", sort=False):
+            by_method = of_metric.set_index("method")
+            cells = [_cell(by_method.loc[method]) if method in by_method.index else "" for method in found]
+            rows.append((str(metric).replace("_", " "), *cells))
+        clips = self.trials["clip"].nunique()
+        return block(f"Scores of {clips} clips over {self.mask_fraction:.0%} of the frame", table_html(rows))
+
+
+def _cell(row: pd.Series) -> str:
+    interval = f" ({row['low']:.2f} to {row['high']:.2f})" if pd.notna(row["low"]) else ""
+    return f"{row['mean']:.2f}{interval}" if pd.notna(row["mean"]) else "–"

@@ -9,9 +9,16 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
+from nwbrecon.display import block, frame_row, list_html, player, table_html
 from nwbrecon.errors import InversionError
 
 __all__ = ["Reconstruction", "Reconstructions"]
+
+_FRAMES_SHOWN, _ROWS_SHOWN = 4, 20
+
+
+def _yes_or_no(value: Any) -> str:
+    return "" if value is None else "yes" if value else "no"
 
 
 @dataclass
@@ -61,6 +68,30 @@ class Reconstruction:
     def times(self) -> np.ndarray:
         """``(time,)`` onset of each frame, seconds on the session clock."""
         return self.onset + np.arange(len(self.video)) / self.frame_rate
+
+    def play(self, true: np.ndarray | None = None) -> Any:
+        """Play it in a notebook, with its uncertainty and its baselines: a `nwbrecon.Player`.
+
+        Parameters
+        ----------
+        true
+            ``(time, height, width)`` what was shown, grey level 0-255, to be played beside it.
+        """
+        return player(self, true)
+
+    def _repr_html_(self) -> str:
+        count = len(self.video)
+        frames = [
+            (f"{index / self.frame_rate:.1f} s", self.video[index])
+            for index in np.unique(np.linspace(0, count - 1, _FRAMES_SHOWN + 2).round().astype(int)[1:-1])
+        ]
+        known = [("what", "value"), *((str(key), str(value)) for key, value in self.info.items())]
+        return block(
+            f"Reconstruction of clip {self.clip} from trials {', '.join(map(str, self.trials))}: {count} frames of "
+            f"{self.video.shape[1]}x{self.video.shape[2]} pixels at {self.frame_rate:g} Hz",
+            frame_row(frames),
+            table_html(known) if self.info else "",
+        )
 
 
 @dataclass
@@ -114,6 +145,42 @@ class Reconstructions(Sequence[Reconstruction]):
 
     def __iter__(self) -> Iterator[Reconstruction]:
         return iter(self.items)
+
+    def play(self, true: Sequence[np.ndarray] | None = None) -> Any:
+        """Play the first showing of each clip in a notebook: a `nwbrecon.Player`.
+
+        Parameters
+        ----------
+        true
+            What was shown, one ``(time, height, width)`` movie a reconstruction, to be played beside it.
+        """
+        return player(self, true)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("clip", "trials", "onset (s)", "frames", "converged", "mean SD"),
+            *(
+                (
+                    item.clip,
+                    ", ".join(map(str, item.trials)),
+                    f"{item.onset:.2f}",
+                    str(len(item.video)),
+                    _yes_or_no(item.info.get("converged")),
+                    "" if item.std is None else f"{item.std.mean():.1f}",
+                )
+                for item in self.items[:_ROWS_SHOWN]
+            ),
+        ]
+        more = [f"{len(self) - _ROWS_SHOWN} more"] if len(self) > _ROWS_SHOWN else []
+        some = list({item.clip: item for item in reversed(self.items)}.values())[::-1][:_FRAMES_SHOWN]
+        gate = self.info.get("gate", {})
+        return block(
+            f"{len(self)} reconstructions by {self.method}, {self.mask.mean():.0%} of the frame covered",
+            list_html([str(gate["sentence"])] if "sentence" in gate else []),
+            frame_row([(item.clip[:16], item.video[len(item.video) // 2]) for item in some]),
+            table_html(rows),
+            list_html([*more, *(f"Warning: {warning}" for warning in self.warnings)]),
+        )
 
     def of_clip(self, clip: str) -> list[Reconstruction]:
         """Every reconstruction of one clip, in time order."""

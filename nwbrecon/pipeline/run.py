@@ -253,7 +253,7 @@ class _Run:
         if not self.done("report"):
             log.info("Writing the report.")
             with self.step("report") as path:
-                write_report(path, results, aligned=aligned, training=encoder.history)
+                write_report(path, results, aligned=aligned)
         if not self.done("video"):
             log.info("Writing the video.")
             with self.step("video") as path:
@@ -288,11 +288,11 @@ class _Run:
                     scores,
                     aligned=aligned,
                     session=self.session,
+                    encoder=encoder,
                     settings=settings.results,
                     extra={
                         "source": {"digest": self.record.source["digest"]},
-                        "settings": {name: getattr(settings, name) for name in ("encoder", "training", "evaluation")},
-                        "encoder": encoder.info,
+                        "settings": {"evaluation": settings.evaluation},
                         "command_line": self.command_line,
                     },
                 )

@@ -169,10 +169,11 @@ def reconstruct_recording(
                     scores,
                     aligned=aligned,
                     session=session,
+                    encoder=ensemble,
                     settings=settings.results,
                     extra={
+                        "source": {"digest": session.source.digest() if session.source is not None else None},
                         "settings": {"evaluation": settings.evaluation},
-                        "encoder": ensemble.info,
                         "command_line": command_line,
                     },
                 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -21,9 +21,9 @@ from nwbrecon.results import Results, read_results
 from nwbrecon.results.exporting import write_arrays, write_frames
 from nwbrecon.results.report import write_report
 from nwbrecon.results.video import write_video
-from nwbrecon.session import open_session
+from nwbrecon.session import Session, open_session
 
-__all__ = ["Scored", "evaluate_results", "export_results", "report_results"]
+__all__ = ["Scored", "check_source", "evaluate_results", "export_results", "report_results"]
 
 
 @dataclass
@@ -102,6 +102,7 @@ def export_results(
     *,
     video: str | Path | None = None,
     frames: str | Path | None = None,
+    frames_kind: Literal["png", "tiff"] = "png",
     arrays: str | Path | None = None,
     source: Any = None,
 ) -> Written:
@@ -114,7 +115,9 @@ def export_results(
     video
         Video side by side: ``.mp4``, ``.mkv`` (lossless) or ``.gif``.
     frames
-        Folder for single frames as PNG.
+        Folder for single frames.
+    frames_kind
+        ``png``: a file a frame; ``tiff``: a stack a movie, in floating point.
     arrays
         Arrays: ``.npz`` or ``.zarr``.
     source
@@ -125,10 +128,28 @@ def export_results(
         if video is not None:
             written["video"] = write_video(video, results)
         if frames is not None:
-            written["frames"] = write_frames(frames, results)
+            written["frames"] = write_frames(frames, results, frames_kind)
         if arrays is not None:
             written["arrays"] = write_arrays(arrays, results)
     return Written(written)
+
+
+def check_source(path: str | Path, content: dict[str, Any], session: Session) -> None:
+    """Make sure that a recording is the one that results were made from.
+
+    Raises
+    ------
+    ResultsError
+        If not.
+    """
+    for name in ("identifier", "object_id"):
+        recorded, found = content.get("source", {}).get(name), session.identity.get(name)
+        if recorded != found:
+            raise ResultsError(
+                f"{path} was made from a recording whose {name} is {recorded}; that of "
+                f"{session.identity.get('location')} is {found}.",
+                action="Give the recording that the results were made from.",
+            )
 
 
 @contextmanager
@@ -139,15 +160,8 @@ def _with_true_movies(path: str | Path, source: Any) -> Iterator[tuple[Results, 
         yield results, None
         return
     content = results.provenance
-    with open_session(source) as session:
-        for name in ("identifier", "object_id"):
-            recorded, found = content.get("source", {}).get(name), session.identity.get(name)
-            if recorded != found:
-                raise ResultsError(
-                    f"{path} was made from a recording whose {name} is {recorded}; that of "
-                    f"{session.identity.get('location')} is {found}.",
-                    action="Give the recording that the results were made from.",
-                )
-        settings = load_settings(AlignmentSettings, **content["settings"].get("alignment", {}))
+    settings = load_settings(AlignmentSettings, **content["settings"].get("alignment", {}))
+    with open_session(source, signal=settings.responses.signal) as session:
+        check_source(path, content, session)
         aligned = align(session, settings)
         yield results.with_true_movies(aligned), aligned

@@ -7,18 +7,17 @@ needed; ``figure.savefig("frames.png", dpi=200)`` writes it, and Jupyter shows i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
+from nwbrecon.results.drawing import DARK, LIGHT, Style, dress, image, legend, note, short
 from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
 
 __all__ = [
@@ -35,29 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Style:
-    """Colors of a figure.
-
-    Attributes
-    ----------
-    page, ink, muted, grid
-        Of the background, of text, of what stands back, of lines behind the data.
-    methods
-        Of the reconstruction and then of each baseline; apart for the color-blind (Okabe & Ito).
-    """
-
-    page: str
-    ink: str
-    muted: str
-    grid: str
-    methods: tuple[str, ...]
-
-
 _NAMED_CLIPS = 16  # more names than these cannot be read below a figure
-
-LIGHT = Style("#ffffff", "#1b1f24", "#626b75", "#d9dee3", ("#0067a5", "#c75300", "#00795c", "#8e4585"))
-DARK = Style("#14181d", "#e8ebee", "#9aa4af", "#3b434c", ("#5bb8f0", "#f2a13c", "#3fc79a", "#d394c8"))
 
 
 def frames_figure(
@@ -109,11 +86,11 @@ def frames_figure(
     for row, (label, movie, look) in enumerate(rows):
         axes[row, 0].set_ylabel(label, color=style.ink, fontsize=9, rotation=0, ha="right", va="center", labelpad=4)
         for column, frame in enumerate(chosen):
-            _image(axes[row, column], movie[frame], mask, style, **look)
+            image(axes[row, column], movie[frame], mask, style, **look)
             if row == 0:
                 axes[0, column].set_title(f"{frame / item.frame_rate:.1f} s", color=style.ink, fontsize=9, pad=3)
             if label == "reconstructed" and frame_scores is not None and np.isfinite(frame_scores[frame]):
-                _note(axes[row, column], f"r = {frame_scores[frame]:.2f}")
+                note(axes[row, column], f"r = {frame_scores[frame]:.2f}")
     return figure
 
 
@@ -153,7 +130,7 @@ def way_figure(
         assert item.snapshot_iterations is not None
         axes = parts[0].subplots(1, len(item.snapshots), squeeze=False)[0]
         for axis, movie, iteration in zip(axes, item.snapshots, item.snapshot_iterations, strict=True):
-            _image(axis, movie[frame], mask, style, cmap="gray", vmin=0, vmax=255)
+            image(axis, movie[frame], mask, style, cmap="gray", vmin=0, vmax=255)
             axis.set_title(f"{iteration}", color=style.ink, fontsize=9, pad=3)
         axes[0].set_ylabel("iteration", color=style.muted, fontsize=8)
     if len(item.history):
@@ -165,8 +142,8 @@ def way_figure(
             span = np.nanmax(values) - np.nanmin(values) or 1.0
             label = {"objective": "objective", "held_out": "misfit of held-out ROIs"}[name]
             axis.plot(item.history["iteration"], (values - np.nanmin(values)) / span, color=color, lw=1.8, label=label)
-        _dress(axis, style, "iteration", "above its minimum\n(share of range)")
-        _legend(axis, style)
+        dress(axis, style, "iteration", "above its minimum\n(share of range)")
+        legend(axis, style)
     return figure
 
 
@@ -219,12 +196,12 @@ def scores_figure(
         axis.plot([len(clips) + 0.6], [chance.mean()], "_", ms=18, mew=2, color=style.muted)
     axis.axvline(len(clips) - 0.15, color=style.grid, lw=1)
     named = len(clips) <= _NAMED_CLIPS
-    places, names = (list(range(len(clips))), list(map(_short, clips))) if named else ([], [])
+    places, names = (list(range(len(clips))), list(map(short, clips))) if named else ([], [])
     axis.set_xticks([*places, len(clips) + 0.6], [*names, "all clips"], rotation=35, ha="right", parse_math=False)
     axis.set_xlim(-0.6, len(clips) + 1.3)
-    _dress(axis, style, "" if named else f"{len(clips)} clips, best to worst", metric_label(metric))
+    dress(axis, style, "" if named else f"{len(clips)} clips, best to worst", metric_label(metric))
     axis.axhline(0, color=style.grid, lw=1, zorder=0)
-    _legend(axis, style, loc="outside upper left", ncols=3, figure=figure)
+    legend(axis, style, loc="outside upper left", ncols=3, figure=figure)
     return figure
 
 
@@ -242,8 +219,8 @@ def lag_figure(scores: Scores, *, main: str | None = None, frame_rate: float = 3
         axis.plot(best["lag"], best["pixel_correlation"], "o", color=color, ms=6)
     axis.axvline(0, color=style.muted, lw=1, ls=":")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _dress(axis, style, f"lag in frames of {1000 / frame_rate:.0f} ms (right: it trails)", "pixel correlation")
-    _legend(axis, style)
+    dress(axis, style, f"lag in frames of {1000 / frame_rate:.0f} ms (right: it trails)", "pixel correlation")
+    legend(axis, style)
     return figure
 
 
@@ -257,8 +234,8 @@ def frame_scores_figure(scores: Scores, trial: int, *, main: str | None = None, 
         color = style.methods[index % len(style.methods)]
         axis.plot(seconds, rows["frame_correlation"], color=color, lw=1.6, label=method_label(method))
     axis.axhline(0, color=style.grid, lw=1, zorder=0)
-    _dress(axis, style, "time in clip (s)", "frame correlation")
-    _legend(axis, style)
+    dress(axis, style, "time in clip (s)", "frame correlation")
+    legend(axis, style)
     return figure
 
 
@@ -267,8 +244,8 @@ def mask_figure(reconstructions: Reconstructions, *, style: Style = LIGHT) -> Fi
     height, width = reconstructions.mask.shape
     figure = Figure(facecolor=style.page, figsize=(4.6, 4.0 * height / width + 0.5), layout="constrained")
     axis = figure.subplots()
-    image = _image(axis, reconstructions.coverage, reconstructions.mask, style, cmap="viridis", vmin=0, vmax=1)
-    bar = figure.colorbar(image, ax=axis, shrink=0.85)
+    shown = image(axis, reconstructions.coverage, reconstructions.mask, style, cmap="viridis", vmin=0, vmax=1)
+    bar = figure.colorbar(shown, ax=axis, shrink=0.85)
     bar.set_label("coverage by receptive fields", color=style.ink, fontsize=9)
     bar.ax.tick_params(colors=style.ink, labelsize=8)
     bar.outline.set_edgecolor(style.muted)
@@ -302,7 +279,7 @@ def training_figure(history: pd.DataFrame, *, style: Style = LIGHT) -> Figure:
             f"The training history has the columns {', '.join(map(str, history.columns))}.",
             "It needs epoch and a loss or correlation.",
         )
-    figure = Figure(facecolor=style.page, figsize=(4.6, 1.9 * len(panels) + 0.4), layout="constrained")
+    figure = Figure(facecolor=style.page, figsize=(4.6, 1.25 * len(panels) + 0.4), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
     members = history.groupby("member") if "member" in history else [(0, history)]
     for axis, (label, chosen) in zip(axes, panels, strict=True):
@@ -310,8 +287,9 @@ def training_figure(history: pd.DataFrame, *, style: Style = LIGHT) -> Figure:
             for name, color in zip(chosen, style.methods, strict=False):
                 text = name.replace("_", " ") if number == 0 else None
                 axis.plot(rows["epoch"], rows[name], color=color, lw=1.6, label=text)
-        _dress(axis, style, "epoch" if axis is axes[-1] else "", label)
-        _legend(axis, style)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        dress(axis, style, "epoch" if axis is axes[-1] else "", label)
+        legend(axis, style)
     return figure
 
 
@@ -337,51 +315,3 @@ def _image_grid(rows: int, columns: int, size: tuple[int, ...], style: Style) ->
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _image(axis: Axes, frame: np.ndarray, mask: np.ndarray | None, style: Style, **look: Any) -> Any:
-    image = axis.imshow(frame, interpolation="none", **look)
-    if mask is not None and 0 < mask.mean() < 1:
-        axis.contour(mask.astype(float), levels=[0.5], colors=[style.methods[1]], linewidths=0.8)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for side in axis.spines.values():
-        side.set_visible(False)
-    return image
-
-
-def _note(axis: Axes, text: str) -> None:
-    axis.text(
-        0.97,
-        0.05,
-        text,
-        transform=axis.transAxes,
-        ha="right",
-        va="bottom",
-        fontsize=7,
-        color="white",
-        bbox={"facecolor": "black", "alpha": 0.55, "edgecolor": "none", "pad": 1.5},
-    )
-
-
-def _dress(axis: Axes, style: Style, x: str, y: str) -> None:
-    axis.patch.set_alpha(0)
-    axis.set_xlabel(x, color=style.ink, fontsize=9)
-    axis.set_ylabel(y, color=style.ink, fontsize=9)
-    axis.tick_params(colors=style.ink, labelsize=8)
-    axis.grid(axis="y", color=style.grid, lw=0.6)
-    axis.set_axisbelow(True)
-    for name, side in axis.spines.items():
-        side.set_visible(name in {"left", "bottom"})
-        side.set_color(style.muted)
-
-
-def _legend(axis: Axes, style: Style, figure: Figure | None = None, **options: Any) -> None:
-    owner = figure if figure is not None else axis
-    handles, labels = axis.get_legend_handles_labels()
-    if handles:
-        owner.legend(handles, labels, frameon=False, fontsize=8, labelcolor=style.ink, **options)
-
-
-def _short(name: str, length: int = 18) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"

@@ -6,10 +6,10 @@ import re
 
 import pandas as pd
 
-__all__ = ["COLUMNS", "KEYS", "MODULE", "SCHEMA_VERSION", "score_name", "series_name"]
+__all__ = ["COLUMNS", "CONVERGENCE", "KEYS", "MODULE", "SCHEMA_VERSION", "score_name", "series_name"]
 
 SCHEMA = "nwbrecon results"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MODULE = "reconstruction"
 MEAN = "reconstructed_movie"
@@ -23,6 +23,10 @@ HISTORY = "optimization_history"
 SNAPSHOTS = "optimization_snapshots"
 SUMMARY = "score_summary"
 LAGS = "lag_correlation"
+FREQUENCIES = "frequency_correlation"
+ROIS = "rois"
+GROUPS = "response_groups"
+TRAINING = "encoder_training"
 PROVENANCE = "provenance"
 
 MODULE_DESCRIPTION = (
@@ -35,6 +39,16 @@ AXES = "Axes: (frame, row from the top, column from the left)."
 
 # what belongs to a trial or frame whatever the method
 KEYS = ("clip", "trial", "repeat", "onset", "n_frames", "method", "frame", "time")
+
+# how the optimization of a clip ended, by the names in its info and in the table of trials
+CONVERGENCE = {
+    "converged": "converged",
+    "iterations": "iterations",
+    "evaluations": "evaluations",
+    "prior": "prior",
+    "prior_weight": "prior_weight",
+    "seconds": "duration",
+}
 
 COLUMNS = {
     "clip": "Identity of the clip that was shown",
@@ -64,6 +78,41 @@ COLUMNS = {
     "held_out": "Negative log-likelihood of ROIs that were kept out of the fit",
     "seconds": "Seconds since the start of the optimization",
     "frames": "The movie at that iteration, uint8 gray levels 0-255. " + AXES,
+    "ceiling": "Pixel correlation that noise from showing to showing would allow: the root of the correlation between "
+    "the reconstructions of different showings; NaN where the clip was shown once",
+    "domain": "Whether frequencies are in time (Hz) or in space (cycles per pixel)",
+    "from_frequency": "Lower edge of the band, not in it",
+    "to_frequency": "Upper edge of the band",
+    "converged": "Whether the optimization ended because nothing improved any more, not for want of iterations",
+    "iterations": "Number of iterations of the optimization",
+    "evaluations": "Number of evaluations of the objective",
+    "prior": "Prior that was used",
+    "prior_weight": "Factor on the negative log-prior",
+    "duration": "How long the reconstruction took, in seconds",
+    "group": "Response group (imaging plane) of the ROI",
+    "roi_id": "Id of the ROI in the recording's own table",
+    "area": "Brain area, as the recording has it",
+    "depth": "Depth, as the recording has it, in micrometers",
+    "x": "First coordinate of the ROI, as the recording has it",
+    "y": "Second coordinate of the ROI, as the recording has it",
+    "z": "Third coordinate of the ROI, as the recording has it",
+    "receptive_field_row": "Center of the receptive field in pixels from the center of the top row downwards",
+    "receptive_field_column": "Center of the receptive field in pixels from the center of the left column to the right",
+    "receptive_field_size": "Root of the mean squared distance from the center of the receptive field, weighted by "
+    "squared sensitivity, in pixels: the standard deviation of a Gaussian field",
+    "reliability": "Correlation of the responses to a showing with the mean over the other showings of the same clip; "
+    "NaN where no clip was shown twice",
+    "validation_correlation": "Correlation of predicted and recorded responses over the validation clips",
+    "dispersion": "Variance of the residuals over what the likelihood expects; its inverse weighs the ROI in the fit",
+    "scale": "What responses were divided by before they were predicted, in units of the recording's signal",
+    "epoch": "Passes over the training clips, 0 before the first",
+    "member": "Number of the encoder in the ensemble",
+    "loss": "Mean loss over the epoch; NaN before the first",
+    "rois": "The ROIs of the group",
+    "predicted": "Response that the encoder predicts for the reconstructed movies, at the 'sampled_at' of the ROI's "
+    "group in 'response_groups', in units of 'scale': times it, in units of the recording's signal; NaN where the "
+    "prediction lacks its past",
+    "sampled_at": "When each predicted sample was taken, in seconds on the session clock",
     "path": "What it is: a JSONPath (RFC 9535) without its leading '$.'",
     "value": "Its value as JSON",
 }
@@ -73,6 +122,9 @@ def describe(column: str) -> str:
     """Describe a column or series of scores: over the whole frame where its name ends in ``_full``."""
     if column in COLUMNS:
         return COLUMNS[column]
+    for end, words in (("_low", "Lower"), ("_high", "Upper")):
+        if column.endswith(end):
+            return f"{words} end of the 95 % interval of {column.removesuffix(end)} over stretches of the clip"
     if column.endswith("_full"):
         return f"{describe(column.removesuffix('_full'))}, over the whole frame instead of the mask"
     return column.replace("_", " ").capitalize()

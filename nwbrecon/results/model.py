@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
+from nwbrecon.results.rois import Predicted
 
 __all__ = ["Results", "true_movie"]
 
@@ -30,12 +32,23 @@ class Results:
     true_movies
         One ``(time, height, width)`` float32 array a reconstruction, grey level 0-255, on the same frames; ``None``
         where the file does not hold them.
+    rois
+        One row a ROI: ``group``, ``roi_id``, ``receptive_field_row``, ``receptive_field_column`` and
+        ``receptive_field_size`` (pixels), ``reliability``, ``validation_correlation``, ``dispersion``, ``scale``, and
+        what the recording says of it; ``None`` where no encoder was at hand.
+    predicted
+        What the encoder predicts for the reconstructed movies, by response group; may be empty.
+    training
+        History of the encoder's training, one row an epoch and member; may be empty.
     """
 
     reconstructions: Reconstructions
     scores: Scores | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     true_movies: list[np.ndarray] | None = None
+    rois: pd.DataFrame | None = None
+    predicted: dict[str, Predicted] = field(default_factory=dict)
+    training: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def warnings(self) -> list[str]:

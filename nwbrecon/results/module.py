@@ -20,6 +20,7 @@ from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout, provenance
 from nwbrecon.results.preparing import Prepared
+from nwbrecon.results.rois import add_rois
 from nwbrecon.results.stored import STD_STEP, encode
 
 __all__ = ["fill_module"]
@@ -74,6 +75,12 @@ def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
         item.snapshots is not None and len(item.snapshots) for item in reconstructions
     ):
         module.add(_snapshots(reconstructions))
+    if prepared.rois is not None:
+        add_rois(module, prepared.rois, prepared.predicted)
+    if len(prepared.training):
+        module.add(
+            _table(layout.TRAINING, "How the encoder was trained, one row an epoch and member.", prepared.training)
+        )
     rows = pd.DataFrame(provenance.to_rows(prepared.content), columns=["path", "value"])
     text = "Everything needed to reproduce or refute these results: one value a row, nested content spread over paths."
     module.add(_table(layout.PROVENANCE, text, rows))
@@ -181,6 +188,10 @@ def _trials(reconstructions: Reconstructions, scores: Scores | None, aligned: Al
         name=layout.TRIALS,
         description="One row a reconstructed clip, in the order of the movies, with its scores.",
     )
+    for key, name in layout.CONVERGENCE.items():
+        # columns that only some clips could fill would need a value for "not known"
+        if all(isinstance(item.info.get(key), bool | int | float | str) for item in reconstructions):
+            table[name] = [item.info[key] for item in reconstructions]
     for column in table.columns[2:]:
         intervals.add_column(column, methods.get(column, f"{layout.describe(column)}."))
     for row in table.to_dict("records"):
@@ -197,6 +208,9 @@ def _score_tables(scores: Scores | None) -> Iterator[DynamicTable]:
     if len(scores.lags):
         text = "Pixel correlation with the true movie shifted in time; a sound reconstruction has its peak at lag 0."
         yield _table(layout.LAGS, text, scores.lags)
+    if len(scores.frequencies):
+        text = "Correlation with the true movie by frequency band, in time and in space, mean over clips."
+        yield _table(layout.FREQUENCIES, text, scores.frequencies)
 
 
 def _frame_scores(clock: _Clock, reconstructions: Reconstructions, scores: Scores) -> Iterator[TimeSeries]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
+from nwbrecon.encoding import EncoderEnsemble, VideoEncoder
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout, provenance
 from nwbrecon.results.model import true_movie
+from nwbrecon.results.rois import Predicted, describe_rois, predict_responses
 from nwbrecon.results.stored import as_stored
 from nwbrecon.session import Session
 
@@ -40,6 +44,10 @@ class Prepared:
         Gives each trial's split and repeat, where known.
     settings
         What to store.
+    training
+        History of the encoder's training; may be empty.
+    rois, predicted
+        What is known of each ROI, and what is predicted for the reconstructed movies, where an encoder was given.
     """
 
     reconstructions: Reconstructions
@@ -48,6 +56,9 @@ class Prepared:
     content: dict[str, Any]
     aligned: AlignedSession | None
     settings: ResultsSettings
+    rois: pd.DataFrame | None = None
+    predicted: Mapping[str, Predicted] = field(default_factory=dict)
+    training: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def prepare(
@@ -56,6 +67,7 @@ def prepare(
     *,
     aligned: AlignedSession | None,
     session: Session | None,
+    encoder: EncoderEnsemble | None,
     settings: ResultsSettings,
     extra: Mapping[str, Any],
 ) -> Prepared:
@@ -102,7 +114,30 @@ def prepare(
         }
     for key, value in extra.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
-    return Prepared(stored, scores, true_movies, content, aligned, settings)
+    rois, predicted, training = None, {}, pd.DataFrame()
+    if encoder is not None:
+        if aligned is None:
+            raise ResultsError(
+                "An encoder was given without the aligned session that it belongs to.", action="Pass aligned=..., too."
+            )
+        encoder.check_fits(aligned)
+        trained = {"weights": encoder.digest(), **encoder.info, **content.get("encoder", {})}
+        content["encoder"] = trained | {"session": provenance.portable_identity(trained.get("session", {}))}
+        architecture = next(member for member in encoder.members if isinstance(member, VideoEncoder)).settings
+        content["settings"] |= {"encoder": architecture, "training": encoder.info["training"]}
+        rois, training = describe_rois(encoder, aligned), encoder.history
+        predicted = predict_responses(encoder, aligned, stored) if settings.include_predictions else {}
+    if content.get("command_line"):
+        content["command_line"] = provenance.portable_command(content["command_line"])
+    content = provenance.portable_text(content, _folders(session or aligned))
+    return Prepared(stored, scores, true_movies, content, aligned, settings, rois, predicted, training)
+
+
+def _folders(source: Session | AlignedSession | None) -> list[Path]:
+    """Folders that the source is in, on this computer."""
+    identity = source.identity if source is not None else {}
+    places = [identity.get("location"), *(file.get("location") for file in identity.get("files", ()))]
+    return [folder for place in places if place for folder in (Path(place), Path(place).parent) if folder.is_dir()]
 
 
 def _in_time_order(reconstructions: Reconstructions) -> Reconstructions:

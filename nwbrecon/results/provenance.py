@@ -6,10 +6,12 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from nwbrecon._version import __version__
@@ -18,9 +20,21 @@ from nwbrecon.errors import ResultsError
 from nwbrecon.session import Session
 from nwbrecon.storage import jsonable
 
-__all__ = ["from_rows", "gather", "results_name", "to_rows"]
+__all__ = [
+    "from_rows",
+    "gather",
+    "portable_command",
+    "portable_identity",
+    "portable_text",
+    "results_name",
+    "to_rows",
+]
 
-_PACKAGES = ("torch", "numpy", "scipy", "pynwb", "hdmf", "h5py", "dandi")
+_PACKAGES = (
+    *("torch", "numpy", "scipy", "pandas", "scikit-image", "pynwb", "hdmf", "h5py", "hdmf-zarr", "zarr", "dandi"),
+    *("remfile", "pydantic", "safetensors", "av", "matplotlib", "pillow"),
+)
+_REMOTE = re.compile(r"(?:[a-z][a-z0-9+]+://|dandi:)", re.IGNORECASE)
 _STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]|\[(\"(?:[^\"\\]|\\.)*\")\]")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
 
@@ -51,7 +65,7 @@ def gather(source: Session | AlignedSession | None, aligned: AlignedSession | No
         "hardware": _hardware(),
     }
     if source is not None:
-        content |= {"source": dict(source.identity), "subject": dict(source.subject)}
+        content |= {"source": portable_identity(source.identity), "subject": dict(source.subject)}
     if aligned is not None:
         trials = aligned.trials
         content["alignment"] = {
@@ -78,6 +92,84 @@ def gather(source: Session | AlignedSession | None, aligned: AlignedSession | No
     return content
 
 
+def portable_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Give an identity that says nothing of the computer it was read on: of a local path, only the file's name.
+
+    Examples
+    --------
+    >>> portable_identity({"location": "/home/me/data/mouse.nwb", "identifier": "a"})
+    {'location': 'mouse.nwb', 'identifier': 'a'}
+    >>> portable_identity({"location": "dandi:000402/sub-1/a.nwb"})
+    {'location': 'dandi:000402/sub-1/a.nwb'}
+    """
+    portable = dict(identity)
+    location = portable.get("location")
+    if location is not None and not _REMOTE.match(str(location)):
+        portable["location"] = _basename(str(location))
+    if isinstance(portable.get("files"), list):
+        portable["files"] = [portable_identity(file) for file in portable["files"]]
+    return portable
+
+
+def portable_text(content: Any, private: Sequence[str | Path]) -> Any:
+    """Take folders of this computer out of every text in nested content.
+
+    Parameters
+    ----------
+    content
+        What JSON can hold.
+    private
+        Folders; so are the home folder and the one at work in.
+
+    Examples
+    --------
+    >>> portable_text({"a": ["/data/lab/mouse.nwb has no pupil."]}, ["/data/lab"])
+    {'a': ['mouse.nwb has no pupil.']}
+    """
+    folders = {str(folder) for folder in (*private, Path.home(), Path.cwd())} - {"/", "."}
+    # the longest first: a folder may lie in another
+    names = "|".join(re.escape(folder.rstrip("/\\")) for folder in sorted(folders, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w.-])(?:{names})(?:[/\\]|(?![\w.-]))")
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return pattern.sub("", value)
+        if isinstance(value, Mapping):
+            return {key: clean(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        return value
+
+    return clean(content)
+
+
+def portable_command(command: str) -> str:
+    """Give a command line with the names alone of files and folders that were given by an absolute path.
+
+    Examples
+    --------
+    >>> portable_command("nwbrecon run '/home/me/my data/a.nwb' --out=/tmp/out --set training.members=3")
+    'nwbrecon run a.nwb --out=out --set training.members=3'
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    short = []
+    for word in words:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        short.append(option + equals + (_basename(value) if _is_absolute(value) else value))
+    return shlex.join(short)
+
+
+def _is_absolute(text: str) -> bool:
+    return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+
+
+def _basename(text: str) -> str:
+    return (PureWindowsPath if PureWindowsPath(text).drive else PurePosixPath)(text).name or text
+
+
 def software() -> dict[str, str]:
     """Versions of nwbrecon, Python and the packages that shape a result."""
     versions = {"nwbrecon": __version__, "python": platform.python_version()}
@@ -93,7 +185,9 @@ def _hardware() -> dict[str, Any]:
     content: dict[str, Any] = {
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
+        "processor": _processor(),
         "cpus": os.cpu_count(),
+        "memory_gigabytes": _memory(),
     }
     # whoever reconstructed has loaded torch; whoever only writes arrays need not
     torch = sys.modules.get("torch")
@@ -101,6 +195,21 @@ def _hardware() -> dict[str, Any]:
         content["threads"] = torch.get_num_threads()
         content["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return content
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor()
+
+
+def _memory() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):  # systems other than POSIX do not say
+        return None
 
 
 def to_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:

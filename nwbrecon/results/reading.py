@@ -16,6 +16,7 @@ from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
 from nwbrecon.results import layout, provenance
 from nwbrecon.results.model import Results
+from nwbrecon.results.rois import read_predicted, read_rois
 from nwbrecon.results.stored import decode
 
 __all__ = ["read_results"]
@@ -78,7 +79,15 @@ def _results(path: Path, nwb: Any) -> Results:
     scores = _scores(module, trials, content) if "scores" in content else None
     has_true = layout.TRUE in module.data_interfaces
     true_movies = list(_cut(module[layout.TRUE], trials["n_frames"])) if has_true else None
-    return Results(reconstructions, scores, content, true_movies)
+    return Results(
+        reconstructions,
+        scores,
+        content,
+        true_movies,
+        rois=read_rois(module),
+        predicted=read_predicted(module),
+        training=_rows(module, layout.TRAINING),
+    )
 
 
 def _check_version(path: Path, schema: dict[str, Any]) -> None:
@@ -175,6 +184,7 @@ def _scores(module: ProcessingModule, trials: pd.DataFrame, content: dict[str, A
         summary=_rows(module, layout.SUMMARY),
         mask_fraction=described["mask_fraction"],
         info=described["info"],
+        frequencies=_rows(module, layout.FREQUENCIES),
     )
 
 

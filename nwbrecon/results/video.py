@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nwbrecon.errors import ResultsError
 from nwbrecon.inversion import Reconstruction
+from nwbrecon.results.drawing import short
 from nwbrecon.results.model import Results
 from nwbrecon.results.tables import method_label
 from nwbrecon.storage import atomic_path
@@ -151,7 +152,7 @@ def side_by_side(
                 size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
             )
             canvas.paste(frame, (_GAP + place * (size[0] + _GAP), _BAND))
-        text = f"{item.clip}   {index / item.frame_rate:.2f} s"
+        text = f"{short(item.clip, 40)}   {index / item.frame_rate:.2f} s"
         ImageDraw.Draw(canvas).text((_GAP, size[1] + 1.5 * _BAND), text, (154, 164, 175), font, anchor="lm")
         yield np.asarray(canvas)
 

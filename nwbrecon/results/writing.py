@@ -16,6 +16,7 @@ from pynwb.file import Subject
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
+from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
@@ -48,6 +49,7 @@ def write_results(
     *,
     aligned: AlignedSession | None = None,
     session: Session | None = None,
+    encoder: EncoderEnsemble | None = None,
     settings: ResultsSettings | None = None,
     extra: Mapping[str, Any] | None = None,
     append_to: str | Path | None = None,
@@ -71,10 +73,13 @@ def write_results(
         What the responses were aligned to: gives split, true movies, and, in place of `session`, the source's identity.
     session
         The source. Without it and without `aligned`, subject and start time are unknown and the file says so.
+    encoder
+        The session's encoder (with `aligned`): what it knows of each ROI, what it predicts for the reconstructed
+        movies, and how it was trained.
     settings
         What to store.
     extra
-        What only the caller knows, for the provenance: ``command_line``, ``encoder``, ``settings`` of other rooms, ...
+        What only the caller knows, for the provenance: ``command_line``, ``settings`` of other rooms, ...
         Mappings are merged with what is known already.
     append_to
         A local NWB file, usually the source. It is copied to `path`, and the results are appended to the copy.
@@ -86,6 +91,8 @@ def write_results(
 
     Raises
     ------
+    EncoderError
+        If the encoder is of another session.
     ResultsError
         If there is nothing to write, clips overlap in time, frame rates differ, a true movie is asked for but not at
         hand, `path` is the source itself, or the file cannot be written. What stood at `path` before is then unchanged.
@@ -108,6 +115,7 @@ def write_results(
             scores,
             aligned=aligned,
             session=session,
+            encoder=encoder,
             settings=settings or ResultsSettings(),
             extra=extra or {},
         )

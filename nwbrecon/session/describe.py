@@ -7,16 +7,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nwbrecon.display import block, list_html, table_html
 from nwbrecon.session.series import median_interval
 
 if TYPE_CHECKING:
     from nwbrecon.session.model import Session
 
-__all__ = ["describe", "text_table"]
+__all__ = ["describe", "describe_html", "text_table"]
 
 
 def describe(session: Session) -> str:
     """Planes, stimulus and behavior of a session, a line each, with rates and spans."""
+    head, tables = _tables(session)
+    lines = [head, *(line for rows in tables for line in text_table(rows))]
+    if session.warnings:
+        lines.append(f"{len(session.warnings)} warning{'s'[: len(session.warnings) > 1]}, in .warnings")
+    return "\n".join(lines)
+
+
+def describe_html(session: Session) -> str:
+    """Give the same as HTML for a notebook, warnings written out."""
+    head, tables = _tables(session)
+    warnings = [f"Warning: {warning}" for warning in session.warnings]
+    return block(head, *map(table_html, tables), list_html(warnings))
+
+
+def _tables(session: Session) -> tuple[str, list[list[tuple[str, ...]]]]:
     subject = session.subject.get("subject_id", "?")
     head = (
         f"Session {session.identity.get('session_id') or session.identity.get('identifier', '')} of subject {subject}"
@@ -56,16 +72,13 @@ def describe(session: Session) -> str:
                 f"{kind}, {store.height} x {store.width}",
             )
         )
-    lines = [
-        head,
-        *text_table([("plane", "ROIs", "Hz", "seconds", "signal"), *planes]),
-        *text_table([("stimulus", "shown", "clips", "Hz", "seconds", "kind, pixels"), *_shortened(stimulus)]),
+    tables: list[list[tuple[str, ...]]] = [
+        [("plane", "ROIs", "Hz", "seconds", "signal"), *planes],
+        [("stimulus", "shown", "clips", "Hz", "seconds", "kind, pixels"), *_shortened(stimulus)],
     ]
     if behavior:
-        lines += text_table([("behavior", "unit", "Hz", "seconds", ""), *behavior])
-    if session.warnings:
-        lines.append(f"{len(session.warnings)} warning{'s'[: len(session.warnings) > 1]}, in .warnings")
-    return "\n".join(lines)
+        tables.append([("behavior", "unit", "Hz", "seconds", ""), *behavior])
+    return head, tables
 
 
 def _shortened(rows: Sequence[tuple[str, ...]], most: int = 8) -> list[tuple[str, ...]]:

@@ -332,6 +332,11 @@ class Session:
 
         return describe(self)
 
+    def _repr_html_(self) -> str:
+        from nwbrecon.session.describe import describe_html
+
+        return describe_html(self)
+
     @property
     def n_rois(self) -> int:
         """Number of ROIs over all groups."""

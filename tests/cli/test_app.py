@@ -10,7 +10,19 @@ from typer.testing import CliRunner
 from nwbrecon import __version__
 from nwbrecon.cli.app import app
 
-COMMANDS = ("demo", "run", "inspect", "simulate", "train", "reconstruct", "evaluate", "report", "export", "cache")
+COMMANDS = (
+    "demo",
+    "run",
+    "inspect",
+    "simulate",
+    "train",
+    "reconstruct",
+    "evaluate",
+    "report",
+    "export",
+    "reproduce",
+    "cache",
+)
 HEAVY = ("torch", "pynwb", "hdmf", "h5py", "dandi", "matplotlib", "pandas", "scipy", "rich")
 
 

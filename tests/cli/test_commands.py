@@ -119,11 +119,22 @@ class TestTheWholeWay:
         beside = json.loads(call("evaluate", ran["results"], "--source", mouse, "--json").stdout)
         assert beside["scores"] == ran["scores"]
 
+    def test_reproduce(self, ran, mouse):
+        result = call("reproduce", ran["results"], "--source", mouse, "--json")
+        assert result.exit_code == 0, result.output
+        made = json.loads(result.stdout)
+        assert made["identical"] is True
+        assert made["scores"]["pixel_correlation"]["stored"] == made["scores"]["pixel_correlation"]["again"]
+
     def test_report_and_export(self, ran, tmp_path):
         assert call("report", ran["results"], "--out", tmp_path / "report").exit_code == 0
         assert (tmp_path / "report" / "report.html").exists()
         result = call("export", ran["results"], "--video", tmp_path / "a.mkv", "--arrays", tmp_path / "a.npz", "--json")
         assert json.loads(result.stdout) == {"video": str(tmp_path / "a.mkv"), "arrays": str(tmp_path / "a.npz")}
+        result = call("export", ran["results"], "--frames", tmp_path / "frames", "--frames-kind", "tiff")
+        assert result.exit_code == 0, result.output
+        assert list(tmp_path.glob("frames/*/video.tiff"))
+        assert call("export", ran["results"], "--frames", tmp_path / "f", "--frames-kind", "bmp").exit_code == 2
         assert call("export", ran["results"], "--video", tmp_path / "a.doc").exit_code == 1
 
     @pytest.mark.parametrize("command", ["run", "train"])

@@ -2,7 +2,7 @@ import pytest
 
 from nwbrecon.results import as_stored
 
-from .examples import aligned_session, evaluate, reconstruct
+from .examples import aligned_session, encoder_for, evaluate, reconstruct
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,8 @@ def reconstructions(aligned):
 @pytest.fixture(scope="session")
 def scores(reconstructions, aligned):
     return evaluate(reconstructions, aligned)
+
+
+@pytest.fixture(scope="session")
+def encoder(aligned):
+    return encoder_for(aligned)

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.ndimage import gaussian_filter
 
-from nwbrecon import AlignedSession, Reconstruction, Reconstructions, Scores
+from nwbrecon import AlignedSession, EncoderEnsemble, Reconstruction, Reconstructions, Scores
 from nwbrecon.alignment.model import AlignedGroup
+from nwbrecon.config import EncoderSettings
+from nwbrecon.encoding import VideoEncoder
 from nwbrecon.session import SignalKind
 
 RATE = 30.0
@@ -59,6 +62,41 @@ def aligned_session(clips=3, repeats=2, frames=70, size=(18, 32), seed=0):
     return aligned
 
 
+def encoder_for(aligned, seed=0):
+    """An encoder of these ROIs that has learned nothing: what it predicts depends on the movie all the same."""
+    member = VideoEncoder(
+        EncoderSettings(channels=8, kernel_size=5),
+        n_rois=aligned.n_rois,
+        frame_size=aligned.frame_size,
+        frame_rate=aligned.frame_rate,
+        behavior_names=aligned.behavior_names,
+        seed=seed,
+    )
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        member.readout.linear.normal_(generator=random)
+        member.readout.position.normal_(generator=random)
+    ones = np.ones(aligned.n_rois)
+    return EncoderEnsemble(
+        [member],
+        rois=aligned.rois,
+        kinds=[group.kind for group in aligned.groups],
+        dispersion=1.5 * ones,
+        linear_scores=ones,
+        validation_scores=np.linspace(0, 0.5, aligned.n_rois),
+        gate={"sees": True, "sentence": "It sees."},
+        history=pd.DataFrame(
+            {"epoch": range(5), "loss": [np.nan, 4.0, 3.0, 2.0, 1.5], "validation_correlation": 0.2, "member": 0}
+        ),
+        info={
+            "version": "0",
+            "training": {"likelihood": "auto", "seed": seed},
+            "session": aligned.identity,
+            "training_data": "a hash",
+        },
+    )
+
+
 def reconstruct(aligned, seed=0, snapshots=4, std=True):
     """Blurred, noisy versions of what was shown: better for the main method than for the baseline beside it."""
     rng = np.random.default_rng(seed)
@@ -103,7 +141,7 @@ def reconstruct(aligned, seed=0, snapshots=4, std=True):
         coverage > 0.4,
         coverage.astype(np.float32),
         settings={"prior": "natural", "seed": 3, "optimizer": {"iterations": 12}},
-        info={"gate": {"true_movie": 0.3, "gray": 0.1}},
+        info={"gate": {"sees": True, "n_visual": 40, "true": 0.3, "wrong": 0.05, "gray": 0.1}},
         warnings=["Pupil size is not in the file."],
     )
 

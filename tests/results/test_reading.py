@@ -175,6 +175,24 @@ class TestPastVersions:
         )
         assert results.provenance["command_line"] == "nwbrecon run recording.nwb"
 
+    def test_version_2(self, tmp_path):
+        stored = gzip.decompress((Path(__file__).parents[1] / "data" / "results_v2.nwb.gz").read_bytes())
+        (tmp_path / "results.nwb").write_bytes(stored)
+        results = read_results(tmp_path / "results.nwb")
+        item = results.reconstructions[1]
+        assert (item.video.sum(), item.std.sum(), item.baselines["ridge"].sum()) == (269257, 60535.5, 338652)
+        assert results.true_movies[1].sum() == 207516
+        np.testing.assert_allclose(
+            results.scores.trials["pixel_correlation"], [0.8656284, 0.5681812, 0.8131927, 0.4227313], atol=1e-7
+        )
+        roi = results.rois.loc[3]
+        assert (roi["group"], roi["roi_id"], roi["dispersion"]) == ("plane 1", 3, 1.5)
+        assert roi["receptive_field_row"] == pytest.approx(4.7727, abs=1e-4)
+        made = results.predicted["plane 1"]
+        assert made.values.shape == (4, 40)
+        assert made.values.sum() == pytest.approx(792.2195, abs=1e-3)
+        assert made.times[0] == pytest.approx(102.3)
+
     def test_the_current_version_has_its_stored_file(self):
         names = {path.name for path in (Path(__file__).parents[1] / "data").glob("results_v*.nwb.gz")}
         assert names == {f"results_v{version}.nwb.gz" for version in range(1, SCHEMA_VERSION + 1)}

@@ -56,13 +56,30 @@ def test_mkv_is_lossless(tmp_path, results):
     np.testing.assert_array_equal(frames[30][28:46, 8:40, 1], np.rint(results.true_movies[4][30]))
 
 
-def test_gif_keeps_time(tmp_path, results):
+def test_gif_keeps_time_and_pictures(tmp_path, results):
+    durations, shown = [], []
     with Image.open(write_video(tmp_path / "a.gif", results, rows=[0], height=18)) as image:
-        durations = []
         for frame in range(image.n_frames):
             image.seek(frame)
             durations.append(image.info["duration"])
+            shown.append(np.asarray(image.convert("RGB")).astype(int))
     assert sum(durations) == round(FRAMES / 30 * 100) * 10
+    item, true = results.reconstructions[0], results.true_movies[0]
+    wanted = list(side_by_side(item, true, mask=results.reconstructions.mask, height=18))
+    # a frame that lasts longer stands for several
+    starts = np.rint(np.cumsum([0, *durations[:-1]]) / 1000 * 30).astype(int)
+    for start, frame in zip(starts, shown, strict=True):
+        # 128 colors: each is off by a few levels
+        assert np.abs(frame - wanted[start]).mean() < 4
+    assert len(shown) == FRAMES
+
+
+def test_mp4_is_close_to_what_was_encoded_on_every_frame(tmp_path, results):
+    *_, frames = decode(write_video(tmp_path / "a.mp4", results, rows=[2], height=180))
+    item, true = results.reconstructions[2], results.true_movies[2]
+    wanted = side_by_side(item, true, mask=results.reconstructions.mask, height=180)
+    for frame, other in zip(frames, wanted, strict=True):
+        assert np.abs(frame.astype(int) - other).mean() < 4
 
 
 def test_outside_the_mask_is_darkened_and_inside_is_as_stored(results):

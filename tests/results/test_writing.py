@@ -24,13 +24,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, reconstructions, scores, aligned):
+def folder(tmp_path_factory, reconstructions, scores, aligned, encoder):
     """A dandiset with a results file in it."""
     folder = tmp_path_factory.mktemp("dandiset")
     (folder / "dandiset.yaml").write_text("identifier: DANDI:000123\nname: results\n")
     settings = ResultsSettings(include_stimulus=True)
     target = folder / "sub-17797" / results_name(aligned)
-    write_results(target, reconstructions, scores, aligned=aligned, settings=settings)
+    write_results(target, reconstructions, scores, aligned=aligned, encoder=encoder, settings=settings)
     return folder
 
 
@@ -57,6 +57,25 @@ def test_dandi_finds_no_errors(folder):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "No errors found" in run.stdout + run.stderr
+
+
+@pytest.mark.slow
+def test_the_dandi_client_organizes_it_into_a_dandiset(tmp_path, path):
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / "results.nwb").write_bytes(path.read_bytes())
+    dandiset = tmp_path / "000123"
+    dandiset.mkdir()
+    (dandiset / "dandiset.yaml").write_text("identifier: DANDI:000123\nname: results\n")
+    dandi = Path(sys.executable).with_name("dandi")
+    for command in (["organize", "-d", dandiset, "-f", "copy", tmp_path / "loose"], ["validate", dandiset]):
+        run = subprocess.run(
+            [dandi, *command], capture_output=True, text=True, env={"DANDI_NO_ET": "1", "HOME": str(tmp_path)}
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+    (organized,) = dandiset.rglob("*.nwb")
+    assert organized.parent.name == "sub-17797"
+    assert organized.name.startswith("sub-17797_")
+    assert read_results(organized).scores is not None
 
 
 def test_identity_is_that_of_the_source_but_for_the_identifier(path, aligned):
@@ -227,8 +246,9 @@ from nwbrecon.results import as_stored, read_results, write_results
 folder = Path(sys.argv[1])
 aligned = aligned_session(clips=2, repeats=1)
 made = as_stored(reconstruct(aligned))
+append_to = Path(sys.argv[2]) if len(sys.argv) > 2 else None
 def write(path):
-    return write_results(path, made, None, aligned=aligned)
+    return write_results(path, made, None, aligned=aligned, append_to=append_to)
 """
 KILLED = """
 target = folder / "a.nwb"
@@ -253,6 +273,32 @@ for wait in [1.4 * duration * point / 40 for point in range(40)] + [10 * duratio
         replaced += 1
         assert (read_results(target).reconstructions[1].video == made[1].video).all()
 print(kept, replaced)
+"""
+TWO = """
+target = folder / "a.nwb"
+write(target)
+done = told = 0
+for turn in range(4):
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                write(target)
+            except ResultsError as error:
+                os._exit(1 if "another program" in str(error) else 2)
+            os._exit(0)
+        children.append(child)
+    while children:
+        # whole at every moment
+        assert (read_results(target).reconstructions[1].video == made[1].video).all()
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if child:
+            children.remove(child)
+            assert os.WEXITSTATUS(status) in (0, 1)
+            told += os.WEXITSTATUS(status)
+            done += not os.WEXITSTATUS(status)
+print(done, told)
 """
 FULL = """
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -279,9 +325,9 @@ except ResultsError as error:
 """
 
 
-def run(program, folder):
+def run(program, *paths):
     result = subprocess.run(
-        [sys.executable, "-c", PREAMBLE + program, folder], capture_output=True, text=True, cwd=ROOT, timeout=120
+        [sys.executable, "-c", PREAMBLE + program, *paths], capture_output=True, text=True, cwd=ROOT, timeout=120
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
@@ -289,10 +335,25 @@ def run(program, folder):
 
 
 @pytest.mark.slow
-def test_killed_at_any_point_it_leaves_the_old_file_or_the_new_one(tmp_path):
-    kept, replaced = map(int, run(KILLED, tmp_path)[-1].split())
+@pytest.mark.parametrize("append", [False, True])
+def test_killed_at_any_point_it_leaves_the_old_file_or_the_new_one(tmp_path, recording, append):
+    (tmp_path / "out").mkdir()
+    before = recording.read_bytes()
+    paths = [tmp_path / "out", *([recording] if append else [])]
+    kept, replaced = map(int, run(KILLED, *paths)[-1].split())
     assert kept > 5
     assert replaced > 2
+    assert recording.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_of_writers_at_the_same_time_none_spoils_the_file(tmp_path):
+    lines = run(TWO, tmp_path)
+    done, told = map(int, lines[-1].split())
+    assert done >= 2
+    assert told >= 1
+    assert done + told == 12
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nwb"]
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path):
@@ -312,11 +373,15 @@ def test_a_folder_that_is_read_only_is_said():
 
 
 def test_pynapple_cuts_the_movie_by_the_trials(path, reconstructions):
-    nap = pytest.importorskip("pynapple")
+    import pynapple as nap
+
     with warnings.catch_warnings():
         # it warns of columns that share a name with one of its methods
         warnings.simplefilter("ignore")
         data = nap.load_file(str(path))
+        # nothing is taken for what it is not
+        for name in data.keys():  # noqa: SIM118 - it is no dictionary
+            assert type(data[name]).__module__.startswith("pynapple"), name
         trials = data["reconstruction_trials"]
         movie = data["reconstructed_movie"].restrict(trials[2:3])
     np.testing.assert_array_equal(movie.values, reconstructions[2].video)

@@ -11,9 +11,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nwbrecon.results.figures import DARK, LIGHT
+from nwbrecon.display import webp
+from nwbrecon.results.drawing import DARK, LIGHT
 
-__all__ = ["Picture", "Sheet", "mask_shade", "picture", "sheet", "still", "webp"]
+__all__ = ["Picture", "Sheet", "mask_shade", "picture", "sheet", "still"]
 
 _WIDEST = 4096  # pixels; every browser decodes images of this width
 _STD_LEVELS = 48
@@ -96,10 +97,3 @@ def picture(figure: Figure, alt: str) -> Picture:
         dark = dark.replace(one, other)
     light, dark = (f"data:image/svg+xml;base64,{b64encode(text.encode()).decode()}" for text in (light, dark))
     return Picture(light, dark, alt)
-
-
-def webp(image: Image.Image) -> str:
-    """Encode an image without loss as a data URI."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="webp", lossless=True, quality=80, method=4)
-    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"

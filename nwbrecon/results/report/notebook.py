@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
+import numpy as np
+
 from nwbrecon.alignment import AlignedSession
+from nwbrecon.errors import ResultsError
+from nwbrecon.inversion import Reconstruction, Reconstructions
 from nwbrecon.results.model import Results
 from nwbrecon.results.report import summary
 from nwbrecon.results.report.page import environment, player_parts, stills
@@ -49,19 +54,47 @@ class Player:
         return f"Player ({len(self.page) / 1e6:.1f} MB; Jupyter shows it)"
 
 
-def play(results: Results, *, aligned: AlignedSession | None = None, megabytes: float = 8.0) -> Player:
+def play(
+    shown: Results | Reconstructions | Reconstruction,
+    *,
+    aligned: AlignedSession | None = None,
+    true: np.ndarray | Sequence[np.ndarray] | None = None,
+    megabytes: float = 8.0,
+) -> Player:
     """Show true, reconstructed and uncertainty side by side in a notebook, with a scrubber.
 
     Parameters
     ----------
-    results
+    shown
         What to show: the first showing of each clip.
     aligned
         The session that was reconstructed: gives the true movies and the responses.
+    true
+        In place of the session: what was shown, ``(time, height, width)`` grey level 0-255; of several
+        reconstructions, one each.
     megabytes
         About how large the movies may grow together.
+
+    Raises
+    ------
+    ResultsError
+        If the true movies are not as many, or not of the size, of the reconstructions.
     """
+    results = _as_results(shown)
     if aligned is not None:
         results = results.with_true_movies(aligned)
+    elif true is not None:
+        movies = [true] if isinstance(shown, Reconstruction) else list(true)
+        sizes = [np.shape(movie) for movie in movies], [item.video.shape for item in results.reconstructions]
+        if sizes[0] != sizes[1]:
+            raise ResultsError(f"True movies of {sizes[0]} were given for reconstructions of {sizes[1]}.")
+        results = replace(results, true_movies=[np.asarray(movie, dtype=np.float32) for movie in movies])
     parts = player_parts(results, aligned=aligned, megabytes=megabytes)
     return Player(environment().get_template("notebook.html").render(**parts))
+
+
+def _as_results(shown: Results | Reconstructions | Reconstruction) -> Results:
+    if isinstance(shown, Reconstruction):
+        everywhere = np.ones(shown.video.shape[1:], dtype=bool)
+        shown = Reconstructions([shown], "map", everywhere, everywhere.astype(np.float32))
+    return shown if isinstance(shown, Results) else Results(shown)

@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.inversion import Reconstruction
-from nwbrecon.results import figures
+from nwbrecon.results import curves, figures
+from nwbrecon.results.drawing import short
 from nwbrecon.results.model import Results
 from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
@@ -30,7 +31,6 @@ def write_report(
     results: Results,
     *,
     aligned: AlignedSession | None = None,
-    training: pd.DataFrame | None = None,
     megabytes: float = 8.0,
 ) -> Path:
     """Write one self-contained HTML page: scores first, then the movies, then all that led to them.
@@ -43,8 +43,6 @@ def write_report(
         From `read_results`, so that the page shows what is stored.
     aligned
         The session that was reconstructed: gives the true movies, and the responses that run in step with them.
-    training
-        History of the encoder's training, one row an epoch, for its curve.
     megabytes
         About how large the movies in the page may grow together. The first showing of each clip goes in as long as
         there is room; the page says which do.
@@ -72,12 +70,12 @@ def write_report(
             source=summary.source(results),
             verdict=summary.verdict(results),
             stills=stills(results),
-            cards=summary.cards(results),
+            cards=[*summary.cards(results), *([gate] if (gate := summary.gate_card(results)) else [])],
             showings=summary.showings(results),
             warnings=results.warnings,
             ingredients=summary.ingredients(results),
             trials=summary.trials(results, {clip["row"] for clip in parts["clips"]}),
-            pictures=_pictures(results, training),
+            pictures=_pictures(results, aligned),
             settings=to_rows(results.provenance.get("settings", {})),
             # what concerns single clips is in the results file; here it would bury the rest
             provenance=to_rows(
@@ -135,7 +133,10 @@ def stills(results: Results) -> dict[str, Any]:
     frame, mask = len(item.video) // 2, results.reconstructions.mask
     images = [("true", still(results.true_movies[row][frame], mask))] if results.true_movies is not None else []
     images.append(("reconstructed", still(item.video[frame], mask)))
-    return {"images": images, "caption": f"second {frame / item.frame_rate:.1f} of clip {item.clip}, of median score"}
+    return {
+        "images": images,
+        "caption": f"second {frame / item.frame_rate:.1f} of clip {short(item.clip)}, of median score",
+    }
 
 
 def _player_clips(results: Results, megabytes: float) -> list[dict[str, Any]]:
@@ -161,7 +162,7 @@ def _player_clips(results: Results, megabytes: float) -> list[dict[str, Any]]:
         clips.append(
             {
                 "row": row,
-                "label": item.clip,
+                "label": short(item.clip, 100),
                 "frames": len(item.video),
                 "height": item.video.shape[1],
                 "width": item.video.shape[2],
@@ -187,13 +188,13 @@ def _curves(results: Results, item: Reconstruction) -> list[dict[str, Any]]:
     return curves
 
 
-def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Picture]:
+def _pictures(results: Results, aligned: AlignedSession | None) -> dict[str, Picture]:
     reconstructions, scores = results.reconstructions, results.scores
     row = summary.median_row(results)
     item = reconstructions[row]
     true = results.true_movies[row] if results.true_movies is not None else None
     mask = reconstructions.mask
-    shown = f"clip {item.clip}"
+    shown = f"clip {short(item.clip)}"
     main = reconstructions.method
     made: dict[str, Picture] = {}
     frame_scores = by_frame(scores, item.trials[0], main, len(item.video)) if scores is not None else None
@@ -214,7 +215,7 @@ def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Pict
     if way is not None:
         made["way"] = picture(
             figures.way_figure(way, mask=mask),
-            f"The middle frame of clip {way.clip} from the blank screen to the final movie, and the objective's "
+            f"The middle frame of clip {short(way.clip)} from the blank screen to the final movie, and the objective's "
             "descent.",
         )
     if scores is not None:
@@ -230,13 +231,43 @@ def _pictures(results: Results, training: pd.DataFrame | None) -> dict[str, Pict
                 figures.lag_figure(scores, main=main, frame_rate=item.frame_rate),
                 f"Pixel correlation by lag. {summary.lag_sentence(results)}",
             )
+        if len(scores.frequencies):
+            made["frequency"] = picture(
+                curves.frequency_figure(scores, main=main),
+                "Correlation with the true movie by frequency band, in time and in space, for each method.",
+            )
+    if results.rois is not None:
+        made["fields"] = picture(
+            curves.fields_figure(results.rois, reconstructions),
+            "Outlines of the ROIs' receptive fields on the screen, brighter where the encoder predicts them better.",
+        )
+        if results.rois["reliability"].notna().any():
+            made["reliability"] = picture(
+                curves.reliability_figure(results.rois),
+                "Validation correlation of each ROI against its reliability over repeats.",
+            )
+    made["timeline"] = picture(
+        curves.timeline_figure(_shown(results, aligned), reconstructions),
+        "When clips of each split were shown over the session, and which showings were reconstructed.",
+    )
     made["mask"] = picture(
         figures.mask_figure(reconstructions),
         f"Coverage of the screen by receptive fields, with the outline of the mask: {mask.mean():.0%} of the frame.",
     )
-    if training is not None:
-        made["training"] = picture(figures.training_figure(training), "Training curves of the encoder.")
+    if len(results.training):
+        made["training"] = picture(figures.training_figure(results.training), "Training curves of the encoder.")
     return made
+
+
+def _shown(results: Results, aligned: AlignedSession | None) -> pd.DataFrame:
+    """When each trial began, how long it was, and its split; of the reconstructed ones only, without the session."""
+    if aligned is not None:
+        trials = aligned.trials
+        return trials[["onset", "split"]].assign(seconds=trials["n_frames"] / aligned.frame_rate)
+    splits = {clip: name for name, clips in results.provenance.get("split", {}).items() for clip in clips}
+    rows = [(item.onset, len(item.video) / item.frame_rate, item.clip) for item in results.reconstructions]
+    table = pd.DataFrame(rows, columns=["onset", "seconds", "clip"])
+    return table.assign(split=[splits.get(clip, "") for clip in table["clip"]])
 
 
 def _script_json(content: Any) -> str:

@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.sparse.linalg import svds
 
 from nwbrecon.alignment import AlignedSession, responses_on_frames
+from nwbrecon.display import webp
 from nwbrecon.inversion import Reconstruction
-from nwbrecon.results.report.media import webp
 
 __all__ = ["order_together", "response_rasters"]
 

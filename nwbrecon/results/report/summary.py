@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.evaluation import Scores
+from nwbrecon.results.drawing import short
 from nwbrecon.results.model import Results
 from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
 
@@ -16,6 +17,7 @@ __all__ = [
     "Bar",
     "Card",
     "cards",
+    "gate_card",
     "ingredients",
     "lag_sentence",
     "median_row",
@@ -33,6 +35,9 @@ _CARDS = {
 }
 
 
+_BESIDE = (("chance", "chance: other clips", -1), ("ceiling", "ceiling: noise", -2))
+
+
 @dataclass(frozen=True)
 class Bar:
     """One method's score: mean and 95 % interval, and the same as percent of the bar's length."""
@@ -48,11 +53,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Card:
-    """One score, for every method."""
+    """One score, for every method; or what else is measured by correlation."""
 
     label: str
     hint: str
     bars: list[Bar]
+    verdict: str = ""
 
 
 def title(results: Results) -> str:
@@ -127,12 +133,32 @@ def cards(results: Results) -> list[Card]:
     made = []
     for metric, hint in _CARDS.items():
         bars = [bar for kind, method in enumerate(methods(scores, main)) if (bar := _bar(scores, metric, method, kind))]
-        if metric == "pixel_correlation" and "chance" in scores.trials:
-            chance = float(by_clip(scores, "chance", main)["mean"].mean())
-            bars.append(Bar("chance", _number(chance), "", -1, _percent(chance), 0, 0))
+        if metric == "pixel_correlation":
+            bars += [
+                _plain_bar(words, float(by_clip(scores, name, main)["mean"].mean()), kind)
+                for name, words, kind in _BESIDE
+                if name in scores.trials and by_clip(scores, name, main)["mean"].notna().any()
+            ]
         if bars:
             made.append(Card(metric_label(metric).capitalize(), hint, bars))
     return made
+
+
+def gate_card(results: Results) -> Card | None:
+    """Say whether the encoder sees: how well it predicts responses from the true movie, and from what was not shown."""
+    gate = results.reconstructions.info.get("gate")
+    if not isinstance(gate, dict) or not {"sees", "true", "wrong", "gray"} <= set(gate):
+        return None
+    bars = [
+        _plain_bar(words, float(gate[name]), kind)
+        for name, words, kind in (("true", "true movie", 0), ("wrong", "another clip", -1), ("gray", "gray screen", -1))
+    ]
+    return Card(
+        "Does the encoder see?",
+        f"correlation of predicted with recorded responses of {gate.get('n_visual', 'the')} ROIs, validation clips",
+        bars,
+        "yes" if gate["sees"] else "no",
+    )
 
 
 def showings(results: Results) -> str:
@@ -177,11 +203,6 @@ def ingredients(results: Results) -> list[tuple[str, str]]:
         ("Movie", f"{height} × {width} pixels at {reconstructions[0].frame_rate:g} Hz"),
         ("Scored over", f"{reconstructions.mask.mean():.0%} of the frame: the pixels that the recorded cells cover"),
     ]
-    gate = reconstructions.info.get("gate")
-    if isinstance(gate, dict):
-        rows.append(
-            ("Does the encoder see?", "; ".join(f"{_words(key)} {_value(value)}" for key, value in gate.items()))
-        )
     if not content.get("scores", {}).get("of_the_movie_as_stored", True):
         rows.append(("Scores", "of the movie before it was rounded to whole gray levels for storage"))
     return rows
@@ -208,7 +229,7 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
         main = items.method
         table = results.scores.trials.set_index("trial")
         firsts = [item.trials[0] for item in items]
-        for metric in (*_CARDS, "lag", "chance"):
+        for metric in (*_CARDS, "lag", "chance", "ceiling"):
             for method in methods(results.scores, main) if metric in _CARDS else [main]:
                 if metric in table:
                     name = metric_label(metric).capitalize()
@@ -223,7 +244,7 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
     rows = []
     for row, item in enumerate(items):
         cells = [
-            (item.clip, item.clip),
+            (short(item.clip, 32), item.clip),
             (str(numbers[row]), numbers[row]),
             (f"{item.onset:.1f}", item.onset),
             *(column[row] for column in columns),
@@ -247,12 +268,16 @@ def _bar(scores: Scores, metric: str, method: str, kind: int) -> Bar | None:
     return Bar(
         method_label(method),
         _number(mean),
-        f"{_number(low)} to {_number(high)}",
+        f"{_number(low)} to {_number(high)}" if pd.notna(low) else "",
         kind,
         _percent(mean),
         _percent(low),
         _percent(high),
     )
+
+
+def _plain_bar(label: str, value: float, kind: int) -> Bar:
+    return Bar(label, _number(value), "", kind, _percent(value), 0, 0)
 
 
 def _percent(value: float) -> float:
@@ -261,10 +286,6 @@ def _percent(value: float) -> float:
 
 def _number(value: float, form: str = "{:.2f}") -> str:
     return form.format(value).replace("-", "−") if pd.notna(value) else "–"
-
-
-def _words(key: str) -> str:
-    return str(key).replace("_", " ")
 
 
 def _value(value: Any) -> str:

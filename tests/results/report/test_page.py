@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from base64 import b64encode
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 
 from nwbrecon.config import ResultsSettings
 from nwbrecon.errors import ResultsError
+from nwbrecon.evaluation import evaluate
 from nwbrecon.results import Results, read_results, write_results
 from nwbrecon.results.report import play, write_report
+from nwbrecon.results.video import side_by_side, write_video
 
 chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 chromedriver = shutil.which("chromedriver")
@@ -22,16 +25,17 @@ NASTY = "</script><script>document.title='broken'</script><img src=x onerror=ale
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, reconstructions, scores, aligned):
+def results(tmp_path_factory, reconstructions, aligned, encoder):
     path = tmp_path_factory.mktemp("results") / "results.nwb"
-    write_results(path, reconstructions, scores, aligned=aligned, settings=ResultsSettings(include_stimulus=True))
+    scores = evaluate(reconstructions, aligned)
+    settings = ResultsSettings(include_stimulus=True)
+    write_results(path, reconstructions, scores, aligned=aligned, encoder=encoder, settings=settings)
     return read_results(path)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, results, aligned):
-    training = pd.DataFrame({"epoch": range(5), "training_loss": range(5, 0, -1), "validation_correlation": 0.2})
-    return write_report(tmp_path_factory.mktemp("report") / "report.html", results, aligned=aligned, training=training)
+    return write_report(tmp_path_factory.mktemp("report") / "report.html", results, aligned=aligned)
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +236,44 @@ class TestInBrowser:
         asked = {event["params"]["request"]["url"].split(":")[0] for event in events if "request" in event["params"]}
         assert asked <= {"file", "data"}
 
+    @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+    def test_trust_and_pictures_are_on_the_first_screen(self, browser, report, width, height):
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            page = opened(browser, report)
+            bottoms = page.execute_script(
+                "return [...document.querySelectorAll('.card')].map((one) => one.getBoundingClientRect().bottom)"
+            )
+            labels = [card.find_element("tag name", "h3").text for card in page.find_elements("css selector", ".card")]
+            assert labels[0] == "Pixel correlation"
+            assert labels[-1] == "Does the encoder see? yes"
+            # on a narrow screen the first score, its floor and its ceiling
+            assert (bottoms[-1] if width > 1000 else bottoms[0]) <= height
+            text = page.find_element("css selector", ".card").text
+            assert all(words in text for words in ("reconstruction", "ridge decoder", "chance", "ceiling"))
+            seen = "canvas[data-stream=video]" if width > 1000 else ".stills img"
+            picture = page.find_element("css selector", seen)
+            assert picture.is_displayed()
+            assert picture.rect["y"] + picture.rect["height"] <= height
+        finally:
+            browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def test_everything_is_reached_by_the_keyboard(self, page):
+        reached = page.execute_script(
+            "return [...document.querySelectorAll('a[href], button, select, input, summary, [tabindex=\"0\"]')]"
+            ".filter((one) => one.tabIndex >= 0).map((one) => one.id || one.className || one.tagName)"
+        )
+        for name in ("clip", "play", "back", "forward", "scrubber", "speed", "loop", "shade", "smooth", "skip"):
+            assert name in reached
+        # a table that scrolls must scroll by keys too
+        assert "wide scroll" in reached
+        unnamed = page.execute_script(
+            "return [...document.querySelectorAll('button, select, input')].filter((one) => !one.textContent.trim() &&"
+            " !one.ariaLabel && !(one.labels && one.labels.length)).length"
+        )
+        assert unnamed == 0
+
     def test_names_from_the_file_are_text_not_markup(self, browser, tmp_path, results):
         items = [replace(results.reconstructions[0], clip=NASTY)]
         provenance = {
@@ -264,11 +306,58 @@ class TestInBrowser:
         browser.switch_to.default_content()
         assert browser.get_log("browser") == []
 
+    def test_the_exported_video_plays_frame_by_frame(self, browser, tmp_path, results):
+        video = b64encode(write_video(tmp_path / "a.mp4", results, rows=[1], height=180).read_bytes()).decode()
+        # not as a file: a page may not read the pixels of another file
+        html = (
+            f'<!DOCTYPE html><video id="v" src="data:video/mp4;base64,{video}" muted></video><canvas id="c"></canvas>'
+        )
+        (tmp_path / "a.html").write_text(f"<!DOCTYPE html>{html}", encoding="utf-8")
+        browser.get((tmp_path / "a.html").as_uri())
+        wait(browser, lambda: browser.execute_script("return document.getElementById('v').readyState >= 2"))
+        item = results.reconstructions[1]
+        wanted = list(side_by_side(item, results.true_movies[1], mask=results.reconstructions.mask, height=180))
+        size = browser.execute_script("const v = document.getElementById('v'); return [v.videoHeight, v.videoWidth]")
+        assert tuple(size) == wanted[0].shape[:2]
+        assert browser.execute_script("return document.getElementById('v').duration") == pytest.approx(
+            70 / 30, abs=0.05
+        )
+        for index in (0, 33, 69):
+            levels = browser.execute_async_script(
+                """
+                const [at, done] = arguments, v = document.getElementById("v"), c = document.getElementById("c");
+                v.addEventListener("seeked", () => {
+                  [c.width, c.height] = [v.videoWidth, v.videoHeight];
+                  const context = c.getContext("2d");
+                  context.drawImage(v, 0, 0);
+                  done([...context.getImageData(0, 0, c.width, c.height).data]);
+                }, { once: true });
+                v.currentTime = at;
+                """,
+                (index + 0.5) / 30,
+            )
+            shown = np.array(levels).reshape(*size, 4)[..., :3]
+            errors = [np.abs(shown - frame).mean() for frame in wanted]
+            assert int(np.argmin(errors)) == index
+            assert min(errors) < 6
+
     def test_it_prints(self, page):
         import base64
 
         pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
         assert pdf.startswith(b"%PDF")
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        page.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False},
+        )
+        try:
+            # the widest of all, the table of clips, fits on paper
+            assert page.execute_script("return document.documentElement.scrollWidth") <= 720
+            assert not page.find_element("id", "play").is_displayed()
+        finally:
+            page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+            page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         assert page.execute_script("return [...document.querySelectorAll('details')].every((one) => one.open)")
 
 
@@ -356,5 +445,18 @@ def test_a_baseline_that_stands_in_is_called_by_its_name(tmp_path, results):
 def test_a_failed_report_leaves_the_old_one(tmp_path, results):
     (tmp_path / "report.html").write_text("old")
     with pytest.raises(ResultsError, match="needs epoch"):
-        write_report(tmp_path / "report.html", results, training=pd.DataFrame({"a": [1]}))
+        write_report(tmp_path / "report.html", replace(results, training=pd.DataFrame({"a": [1]})))
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_every_figure_is_there(report):
+    text = report.read_text(encoding="utf-8")
+    for words in (
+        "Lag of best match",
+        "What is slow or coarse, what is fast or fine",
+        "Where the cells look",
+        "How well each cell is predicted",
+        "Training of the encoder",
+        "When clips of each split were shown",
+    ):
+        assert words in text

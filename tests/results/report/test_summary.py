@@ -32,9 +32,32 @@ def test_a_lag_is_said_with_its_direction(results, shift, words):
 def test_cards_hold_the_means_and_intervals_of_the_summary(results):
     card = summary.cards(results)[0]
     assert card.label == "Pixel correlation"
-    assert [bar.label for bar in card.bars] == ["reconstruction", "ridge decoder", "chance"]
+    assert [bar.label for bar in card.bars] == ["reconstruction", "ridge decoder", "chance: other clips"]
     assert card.bars[0].text == f"{results.scores.mean('pixel_correlation', 'map'):.2f}"
     assert card.bars[0].low <= card.bars[0].length <= card.bars[0].high
+
+
+def test_the_ceiling_stands_beside_the_score_where_clips_repeat(results):
+    trials = results.scores.trials.assign(ceiling=0.9)
+    bars = summary.cards(replace(results, scores=replace(results.scores, trials=trials)))[0].bars
+    assert (bars[-1].label, bars[-1].text, bars[-1].length) == ("ceiling: noise", "0.90", 90)
+    unknown = replace(results.scores, trials=trials.assign(ceiling=float("nan")))
+    assert len(summary.cards(replace(results, scores=unknown))[0].bars) == 3
+
+
+@pytest.mark.parametrize(("sees", "word"), [(True, "yes"), (False, "no")])
+def test_the_gate_has_a_card_of_its_own(results, sees, word):
+    gate = {"sees": sees, "n_visual": 12, "true": 0.25, "wrong": -0.02, "gray": 0.1}
+    card = summary.gate_card(replace(results, reconstructions=replace(results.reconstructions, info={"gate": gate})))
+    assert card.verdict == word
+    assert "12 ROIs" in card.hint
+    assert [(bar.label, bar.text, bar.length) for bar in card.bars] == [
+        ("true movie", "0.25", 25),
+        ("another clip", "−0.02", 0),
+        ("gray screen", "0.10", 10),
+    ]
+    without = replace(results, reconstructions=replace(results.reconstructions, info={}))
+    assert summary.gate_card(without) is None
 
 
 def test_the_shown_trial_is_the_median_one(results):

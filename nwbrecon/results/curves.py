@@ -1,0 +1,138 @@
+"""Figures of what led to the scores: frequencies, the session's time, single ROIs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+
+from nwbrecon.evaluation import Scores
+from nwbrecon.inversion import Reconstructions
+from nwbrecon.results.drawing import LIGHT, Style, dress, image, legend
+from nwbrecon.results.tables import method_label, methods
+
+__all__ = ["fields_figure", "frequency_figure", "reliability_figure", "timeline_figure"]
+
+_MOST_FIELDS = 400  # more outlines than these hide one another
+
+
+def frequency_figure(scores: Scores, *, main: str | None = None, style: Style = LIGHT) -> Figure:
+    """Plot correlation with the true movie by frequency band, in time and in space.
+
+    Parameters
+    ----------
+    scores
+        From `evaluate`, with frequencies.
+    main
+        The method that comes first.
+    style
+        `LIGHT` or `DARK`.
+    """
+    figure = Figure(facecolor=style.page, figsize=(4.6, 2.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    units = {"time": "Hz", "space": "cycles per pixel"}
+    for axis, (domain, unit) in zip(axes, units.items(), strict=True):
+        of_domain = scores.frequencies[scores.frequencies["domain"] == domain]
+        for index, method in enumerate(methods(scores, main)):
+            rows = of_domain[(of_domain["method"] == method) & of_domain["pixel_correlation"].notna()]
+            color = style.methods[index % len(style.methods)]
+            places = np.arange(len(of_domain))[: len(rows)]
+            axis.plot(places, rows["pixel_correlation"], "o-", color=color, lw=1.8, ms=4, label=method_label(method))
+            axis.set_xticks(
+                places, [f"{edge:.2g}" if edge >= 1 else f"1/{1 / edge:.0f}" for edge in rows["to_frequency"]]
+            )
+        axis.axhline(0, color=style.muted, lw=1, zorder=0)
+        dress(axis, style, f"{domain}: up to ({unit})", "correlation" if domain == "time" else "")
+    legend(axes[0], style)
+    return figure
+
+
+def timeline_figure(trials: pd.DataFrame, reconstructed: Reconstructions, *, style: Style = LIGHT) -> Figure:
+    """Show when what was shown over the session, by split, and which trials were reconstructed.
+
+    Parameters
+    ----------
+    trials
+        One row a trial: ``onset`` and ``seconds`` (s), and ``split``.
+    reconstructed
+        The reconstructions, marked below.
+    style
+        `LIGHT` or `DARK`.
+    """
+    names = [name for name in ("train", "validation", "test", "") if (trials["split"] == name).any()]
+    figure = Figure(facecolor=style.page, figsize=(9, 0.28 * (len(names) + 1) + 0.65), layout="constrained")
+    axis = figure.subplots()
+    for place, name in enumerate(names):
+        rows = trials[trials["split"] == name]
+        color = style.methods[(2, 3, 0)[place] if name and place < 3 else 1] if name else style.muted
+        spans = list(zip(rows["onset"] / 60, rows["seconds"] / 60, strict=True))
+        axis.broken_barh(spans, (-place - 0.36, 0.72), facecolors=color, edgecolors=style.page, linewidth=0.3)
+    marks = [item.onset / 60 for item in reconstructed]
+    axis.plot(marks, np.full(len(marks), -len(names)), "^", color=style.ink, ms=4, lw=0)
+    labels = [*(name or "unused" for name in names), "reconstructed"]
+    axis.set_yticks(-np.arange(len(labels)), labels)
+    axis.set_ylim(-len(names) - 0.6, 0.6)
+    dress(axis, style, "time in the session (min)", "")
+    axis.grid(visible=False)
+    axis.spines["left"].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def fields_figure(rois: pd.DataFrame, reconstructions: Reconstructions, *, style: Style = LIGHT) -> Figure:
+    """Draw the receptive fields of the ROIs that the encoder predicts best, over their coverage of the screen.
+
+    Parameters
+    ----------
+    rois
+        Table of ROIs, as `nwbrecon.results.Results` has it.
+    reconstructions
+        They have the coverage and the mask.
+    style
+        `LIGHT` or `DARK`.
+    """
+    height, width = reconstructions.mask.shape
+    figure = Figure(facecolor=style.page, figsize=(4.6, 4.0 * height / width + 0.5), layout="constrained")
+    axis = figure.subplots()
+    image(axis, reconstructions.coverage, reconstructions.mask, style, cmap="gray", vmin=0, vmax=2.5)
+    best = rois.nlargest(_MOST_FIELDS, "validation_correlation")
+    best = best[best["receptive_field_size"].notna()]
+    colors = _correlation_colors(best["validation_correlation"].to_numpy())
+    # the least correlated first, so that the best lie on top
+    for row, color in zip(best.iloc[::-1].itertuples(), colors[::-1], strict=True):
+        size = 2 * row.receptive_field_size
+        place = (row.receptive_field_column, row.receptive_field_row)
+        axis.add_patch(Ellipse(place, size, size, fill=False, edgecolor=color, lw=0.9, alpha=0.85))
+    axis.set_xlim(-0.5, width - 0.5)
+    axis.set_ylim(height - 0.5, -0.5)
+    shown = f"{len(best)} of {len(rois)} ROIs" if len(best) < len(rois) else f"{len(rois)} ROIs"
+    axis.set_title(f"receptive fields of {shown}; brighter: predicted better", color=style.ink, fontsize=9)
+    return figure
+
+
+def reliability_figure(rois: pd.DataFrame, *, style: Style = LIGHT) -> Figure:
+    """Plot how well each ROI is predicted against how well it repeats itself; on the line, nothing is left to gain.
+
+    Parameters
+    ----------
+    rois
+        Table of ROIs.
+    style
+        `LIGHT` or `DARK`.
+    """
+    figure = Figure(facecolor=style.page, figsize=(4.6, 2.8), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rois["reliability"], rois["validation_correlation"], ".", color=style.methods[0], ms=4, alpha=0.7)
+    finite = rois[["reliability", "validation_correlation"]].to_numpy(dtype=float)
+    top = float(np.nanmax(finite, initial=0.1))
+    axis.plot([0, top], [0, top], ":", color=style.muted, lw=1)
+    dress(axis, style, "reliability (a showing with the others)", "validation correlation")
+    return figure
+
+
+def _correlation_colors(values: np.ndarray) -> np.ndarray:
+    from matplotlib import colormaps
+
+    top = float(np.nanmax(values, initial=1e-3))
+    return colormaps["viridis"](0.15 + 0.85 * np.clip(np.nan_to_num(values) / top, 0, 1))

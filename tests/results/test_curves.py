@@ -1,0 +1,52 @@
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.patches import Ellipse
+
+from nwbrecon.evaluation import evaluate
+from nwbrecon.results.curves import fields_figure, frequency_figure, reliability_figure, timeline_figure
+from nwbrecon.results.rois import describe_rois
+
+
+@pytest.fixture(scope="module")
+def rois(encoder, aligned):
+    return describe_rois(encoder, aligned)
+
+
+def test_frequencies_are_plotted_band_by_band(reconstructions, aligned):
+    scores = evaluate(reconstructions, aligned)
+    in_time, in_space = frequency_figure(scores, main="map").axes
+    for axis, domain in ((in_time, "time"), (in_space, "space")):
+        table = scores.frequencies
+        rows = table[(table["domain"] == domain) & (table["method"] == "map")].dropna()
+        np.testing.assert_array_equal(axis.lines[0].get_ydata(), rows["pixel_correlation"])
+        assert [float(Fraction(tick.get_text())) for tick in axis.get_xticklabels()] == list(rows["to_frequency"])
+
+
+def test_the_session_is_shown_by_split(reconstructions):
+    trials = pd.DataFrame({"onset": [0.0, 60.0, 120.0], "seconds": 30.0, "split": ["train", "test", "train"]})
+    (axis,) = timeline_figure(trials, reconstructions).axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["train", "test", "reconstructed"]
+    train, test = (one for one in axis.collections if isinstance(one, PolyCollection))
+    assert len(train.get_paths()) == 2
+    np.testing.assert_allclose(test.get_paths()[0].get_extents().intervalx, [1.0, 1.5])
+    marks = axis.lines[0].get_xdata()
+    np.testing.assert_allclose(marks, [item.onset / 60 for item in reconstructions])
+
+
+def test_fields_are_drawn_where_they_are_and_as_wide(rois, reconstructions):
+    (axis,) = fields_figure(rois, reconstructions).axes
+    drawn = [patch for patch in axis.patches if isinstance(patch, Ellipse)]
+    assert len(drawn) == 40
+    best = rois.nlargest(1, "validation_correlation").iloc[0]
+    assert drawn[-1].center == (best["receptive_field_column"], best["receptive_field_row"])
+    assert drawn[-1].width == 2 * best["receptive_field_size"]
+
+
+def test_each_roi_is_a_point(rois):
+    (axis,) = reliability_figure(rois).axes
+    np.testing.assert_array_equal(axis.lines[0].get_xdata(), rois["reliability"])
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), rois["validation_correlation"])
