@@ -302,7 +302,7 @@ class InversionSettings(Settings):
     mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
     prior_weight: Positive | None = None
     """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
-    candidate_weights: tuple[Positive, ...] = (0.5, 1.0, 2.0)
+    candidate_weights: tuple[Positive, ...] = (0.5, 1.5, 5.0)
     """Prior weights to choose from."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""

@@ -124,6 +124,7 @@ def reconstruct(
             "behavior": settings.behavior if first.behavior_names else "absent",
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
+            "blend": setup.blend,
             "held_out_choice": setup.choice,
             "mask_fraction": float(setup.mask.mean()),
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),
@@ -225,16 +226,17 @@ def _invert(setup: Setup, recordings: list[Recording], showing: Showing, setting
     fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight)
     first = recordings[0][1].trials.at[item.trials[0], "repeat"] == 0
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=_SNAPSHOTS if first else ())
+    video = setup.blended(fit.video, item.video)
     std = None
     if setup.error_model is not None:
-        std = setup.error_model.std(features_of(setup, fit, evidence, settings.seed))
+        std = setup.error_model.std(features_of(setup, fit, evidence, video, settings.seed))
     return replace(
         item,
-        video=fit.video,
+        video=video,
         std=std,
         baselines={"ridge": item.video},
         history=fit.history,
-        snapshots=fit.snapshots,
+        snapshots=np.round(setup.blended(fit.snapshots, item.video)).astype(np.uint8),
         snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),
         info={
             "converged": outcome.converged,

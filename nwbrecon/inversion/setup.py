@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
@@ -66,6 +66,9 @@ class Setup:
         ``None`` where no uncertainty is asked for.
     transparency
         Mask of the published method, where that is used.
+    blend
+        What the inverted movie and the linear decoder's are multiplied with before they are added, and the grey levels
+        that are added to them.
     """
 
     ridges: tuple[RidgeDecoder, ...]
@@ -79,6 +82,12 @@ class Setup:
     choice: list[dict[str, Any]] = field(default_factory=list)
     error_model: ErrorModel | None = None
     transparency: np.ndarray | None = None
+    blend: tuple[float, float, float] = (1.0, 0.0, 0.0)
+
+    def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+        """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
+        of_inverted, of_decoded, level = self.blend
+        return np.clip(of_inverted * inverted + of_decoded * decoded + level, 0, 255).astype(np.float32)
 
     def decode(self, recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
         """Decode a clip linearly, mean over its trials: ``(time, height, width)``, grey levels, not clipped."""
@@ -123,6 +132,7 @@ class Setup:
                 "prior": self.prior,
                 "prior_weight": self.prior_weight,
                 "choice": self.choice,
+                "blend": self.blend,
                 "error_model": None if model is None else {"scale": model.scale, "n_clips": model.n_clips},
             },
         )
@@ -153,6 +163,7 @@ class Setup:
             choice=kept["choice"],
             error_model=None if model is None else ErrorModel(arrays["error_model.weights"], **model),
             transparency=arrays.get("transparency"),
+            blend=tuple(kept["blend"]),
         )
 
 
@@ -177,8 +188,8 @@ def make_setup(
         for index, recording in enumerate(recordings)
     ]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
-    if method == "map" and settings.uncertainty:
-        setup.error_model = _fit_errors(setup, recordings, settings)
+    if method == "map":
+        _calibrate(setup, recordings, settings)
     return setup
 
 
@@ -194,14 +205,14 @@ def gather(
     ]
 
 
-def features_of(setup: Setup, fit: Reconstructor, evidence: list[Evidence], seed: int) -> np.ndarray:
-    """Gather what the error of a reconstruction is predicted from."""
+def features_of(setup: Setup, fit: Reconstructor, evidence: list[Evidence], movie: np.ndarray, seed: int) -> np.ndarray:
+    """Gather what the error of a reconstructed ``movie`` is predicted from."""
     with torch.no_grad():
         video = fit.prior.video(fit.white)
     information = fisher_information(evidence, video, n_probes=_PROBES, generator=torch.Generator().manual_seed(seed))
     inside = slice(setup.margins.lead, len(information) - setup.margins.tail)
     variance = float(setup.covariances["movie"][0, 0, 0])
-    return error_features(fit.video, information[inside], variance, setup.mean)
+    return error_features(movie, information[inside], variance, setup.mean)
 
 
 def _setup_of(
@@ -313,20 +324,49 @@ def _choose(setup: Setup, recording: Recording, trials: Sequence[tuple[int, ...]
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
 
-def _fit_errors(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> ErrorModel | None:
-    shown = _shared_validation(recordings)
+def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
+    """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are.
+
+    The weights of the two are those of least squares, none of them negative (stacked regression, Breiman 1996, Mach.
+    Learn. 24:49-64). An encoder that knows little is so kept from doing worse than the linear decoder.
+    """
+    shown = _shared_validation(recordings)[:_ERROR_CLIPS]
     if not shown:
-        return None
-    features, errors = [], []
+        return
     device = device_of(recordings[0][0])
-    for showing in progress(shown[:_ERROR_CLIPS], label="calibrating uncertainty", unit="clip"):
+    fits = []
+    for showing in progress(shown, label="calibrating", unit="clip"):
         evidence = gather(recordings, showing, setup.margins, settings)
-        prior = setup.prior_for(setup.prior, setup.decode(recordings, showing), device)
-        fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight)
+        decoded = setup.decode(recordings, showing)
+        fit = Reconstructor(
+            evidence,
+            setup.prior_for(setup.prior, decoded, device),
+            setup.margins,
+            prior_weight=setup.prior_weight,
+        )
         fit.run(settings.iterations, tolerance=settings.tolerance)
-        features.append(features_of(setup, fit, evidence, settings.seed))
-        errors.append(fit.video - _truth(recordings, showing))
-    return fit_error_model(features, errors, setup.mask)
+        fits.append((fit, evidence, np.clip(decoded, 0, 255), _truth(recordings, showing)))
+    if len(shown) > 1:
+        setup.blend = _best_blend([(fit.video, decoded, true) for fit, _, decoded, true in fits], setup.mask)
+    if settings.uncertainty:
+        features, errors = [], []
+        for fit, evidence, decoded, true in fits:
+            movie = setup.blended(fit.video, decoded)
+            features.append(features_of(setup, fit, evidence, movie, settings.seed))
+            errors.append(movie - true)
+        setup.error_model = fit_error_model(features, errors, setup.mask)
+
+
+def _best_blend(clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: np.ndarray) -> tuple[float, float, float]:
+    inverted, decoded, true = (
+        np.concatenate([movie[:, mask].ravel() for movie in kind]) for kind in zip(*clips, strict=True)
+    )
+    columns = np.stack([inverted - inverted.mean(), decoded - decoded.mean()], axis=1)
+    weights, _ = optimize.nnls(columns.astype(float), (true - true.mean()).astype(float))
+    if not weights.any():
+        return 1.0, 0.0, 0.0
+    level = true.mean() - weights @ [inverted.mean(), decoded.mean()]
+    return float(weights[0]), float(weights[1]), float(level)
 
 
 def _residuals(setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from small import FRAME_SIZE
 
 from nwbrecon.config import InversionSettings
 from nwbrecon.inversion.priors import autocovariance
-from nwbrecon.inversion.setup import Setup, make_setup
+from nwbrecon.inversion.setup import Setup, _best_blend, make_setup
 
 CPU = torch.device("cpu")
 FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
@@ -73,9 +73,36 @@ def test_what_was_kept_is_what_is_read(setup, small_mouse, tmp_path):
     for kind, values in setup.covariances.items():
         np.testing.assert_array_equal(back.covariances[kind], values)
     np.testing.assert_array_equal(back.error_model.weights, setup.error_model.weights)
-    for name in ("margins", "mean", "prior", "prior_weight", "choice"):
+    for name in ("margins", "mean", "prior", "prior_weight", "choice", "blend"):
         assert getattr(back, name) == getattr(setup, name)
     assert (back.error_model.scale, back.ridges[0].penalty) == (setup.error_model.scale, setup.ridges[0].penalty)
+
+
+def test_inversion_and_linear_decoder_are_weighed_where_the_truth_is_known():
+    rng = np.random.default_rng(0)
+    mask = rng.random(FRAME_SIZE) < 0.5
+    clips = []
+    for _ in range(3):
+        inverted, decoded = rng.uniform(0, 255, (2, 20, *FRAME_SIZE))
+        true = np.where(mask, 0.7 * inverted + 0.2 * decoded - 10, 0)
+        clips.append((inverted, decoded, true))
+    np.testing.assert_allclose(_best_blend(clips, mask), (0.7, 0.2, -10), atol=1e-6)
+    # nothing is taken away from the other, and what says nothing gets nothing
+    opposed = [(inverted, 255 - decoded, true) for inverted, decoded, true in clips]
+    of_inverted, of_decoded, _ = _best_blend(opposed, mask)
+    assert of_decoded == 0
+    assert of_inverted == pytest.approx(0.7, abs=0.02)
+    assert _best_blend([(255 - one, 255 - other, true) for one, other, true in clips], mask) == (1.0, 0.0, 0.0)
+
+
+def test_the_blend_is_what_is_best_on_validation_clips(setup, small_mouse, small_encoder):
+    assert setup.blend[0] > 0
+    movie = np.random.default_rng(0).uniform(0, 255, (2, 5, *FRAME_SIZE))
+    blended = setup.blended(*movie)
+    assert blended.dtype == np.float32
+    of_inverted, of_decoded, level = setup.blend
+    expected = np.clip(of_inverted * movie[0] + of_decoded * movie[1] + level, 0, 255)
+    np.testing.assert_allclose(blended, expected, rtol=1e-5)
 
 
 def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder):
