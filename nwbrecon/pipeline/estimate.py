@@ -103,6 +103,7 @@ def estimate(source: Any, settings: RunSettings | None = None, steps: Sequence[s
     alignment = settings.alignment
     with open_as_set(source, alignment) as session, progress_shown(False):
         plan = plan_trials(session, alignment)
+        session = replace(session, responses=plan.groups)
         split = plan.trials["clip"].map(choose_split(plan.trials, alignment.frame_rate, [], alignment).of_clip)
         frames = plan.trials["n_frames"].groupby(split).sum()
         arrays = _array_bytes(session, plan, alignment)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -231,6 +231,8 @@ def inspect_session(session: Session, settings: AlignmentSettings, *, measure: b
     try:
         plan = plan_trials(session, settings)
         inspection.warnings += plan.warnings
+        used = replace(session, responses=plan.groups)
+        inspection.planes, inspection.overlap = _planes(used, settings), _overlap(used)
         for plane in inspection.planes:
             plane["delay"] = plan.delays[plane["name"]]
         frames = frame_starts(plan.trials, settings.frame_rate)
@@ -241,7 +243,7 @@ def inspect_session(session: Session, settings: AlignmentSettings, *, measure: b
         inspection.reason = str(error)
     inspection.behavior = _behavior(session, frames, settings)
     inspection.verdict = judge(
-        rois=session.n_rois,
+        rois=sum(plane["rois"] for plane in inspection.planes),
         split=inspection.split,
         covered=inspection.overlap["covered"],
         behavior=session.behavior,

@@ -50,6 +50,9 @@ PREFERENCE = (SignalKind.SPIKES, SignalKind.EVENTS, SignalKind.DFF, SignalKind.C
 """Of several signals of the same ROIs, which to use: the one that the fewest steps lead from to activity."""
 
 
+_VALUES_AT_ONCE = 2**25
+
+
 @dataclass
 class Signal:
     """One stored signal of a group of ROIs, unread.
@@ -152,6 +155,37 @@ class ResponseGroup:
             raise SessionError(f"{self.name} has no signal {signal}; it has {listed}.", action="Choose one of these.")
         del stored[chosen.path]
         return replace(self, signal=chosen, alternatives=stored)
+
+    def only(self, chosen: np.ndarray) -> ResponseGroup:
+        """Return the group with some of its ROIs, in their order.
+
+        Parameters
+        ----------
+        chosen
+            ``(roi,)`` bool.
+        """
+        columns = np.flatnonzero(chosen)
+        return replace(
+            self,
+            rois=self.rois.iloc[columns],
+            signal=_columns_of(self.signal, columns),
+            neuropil=None if self.neuropil is None else _columns_of(self.neuropil, columns),
+            alternatives={path: _columns_of(signal, columns) for path, signal in self.alternatives.items()},
+        )
+
+
+def _columns_of(signal: Signal, columns: np.ndarray) -> Signal:
+    # a file is read in whole rows, so that a piece which is small after the selection may be large before
+    step = max(1, _VALUES_AT_ONCE // max(1, signal.shape[1]))
+
+    def read(start: int, stop: int) -> np.ndarray:
+        values = np.empty((max(0, min(stop, signal.shape[0]) - start), len(columns)), dtype=np.float32)
+        for first in range(0, len(values), step):
+            last = min(first + step, len(values))
+            values[first:last] = signal.read(start + first, start + last)[:, columns]
+        return values
+
+    return replace(signal, read=read, shape=(signal.shape[0], len(columns)))
 
 
 class FrameStore(Protocol):
