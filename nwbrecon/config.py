@@ -5,6 +5,7 @@ Each model is validated before any work starts and travels, resolved, with every
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,9 +25,11 @@ __all__ = [
     "TrainingSettings",
     "TransparencySettings",
     "load_settings",
+    "stored_alignment",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
+Fit = Literal["crop", "letterbox", "squeeze"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -132,6 +135,10 @@ class AlignmentSettings(Settings):
     """Frames per second (Hz) of the common clock."""
     frame_size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (36, 64)
     """Rows and columns of the aligned video (pixels)."""
+    fit: Fit = "crop"
+    """What happens to movies of another shape than ``frame_size``: ``crop`` cuts as much off both sides, or off top and
+    bottom, so that every pixel is one that was shown and none is distorted; ``letterbox`` keeps the whole picture, with
+    mid-grey bars beside it; ``squeeze`` makes it narrower or lower."""
     stimuli: Names = ("movie",)
     """Stimuli that are used: kinds (``movie``, ``image``, ``noise``, ``grating``), or names of stimuli, films or clips,
     in which ``*`` stands for anything; the others are left out."""
@@ -147,6 +154,9 @@ class AlignmentSettings(Settings):
     roi_table: Path | None = None
     """A CSV with what the file does not say of its ROIs, such as the brain area: one row an ROI, with its id
     (``roi_id``) and, where planes share ids, its plane (``plane``)."""
+    monitor_delay_seconds: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Time by which the screen lags the time stamps of the stimulus, where the file has not corrected them for it
+    (s)."""
     min_clip_seconds: Positive = 2.0
     """Shortest showing that is used (s)."""
     behavior_gap_seconds: Positive = 0.5
@@ -396,6 +406,18 @@ class RunSettings(Settings):
 
 
 Model = TypeVar("Model", bound=Settings)
+
+
+def stored_alignment(content: Mapping[str, Any]) -> AlignmentSettings:
+    """Give the settings that came with an encoder or with results, as they were meant when these were made.
+
+    Raises
+    ------
+    SettingsError
+        If a name is unknown, or a value is out of range.
+    """
+    # before there was a choice, movies of another shape were squeezed
+    return load_settings(AlignmentSettings, **({"fit": "squeeze", **content} if content else {}))
 
 
 def load_settings(model: type[Model], path: Path | None = None, **overrides: Any) -> Model:

@@ -102,7 +102,7 @@ def align(
     try:
         # half precision holds a grey level to 1/16 at worst, in half the room of float32
         video = store.empty("video", video_shape, np.float16)
-        fill_video(video, session.stimulus, trials, clocks, settings.frame_rate)
+        fill_video(video, session.stimulus, trials, clocks, settings.frame_rate, settings.fit)
 
         duplicates = near_duplicates(_thumbnails(video, trials, settings), settings.duplicate_correlation)
         split = choose_split(trials, settings.frame_rate, duplicates, settings)
@@ -233,7 +233,7 @@ def plan_trials(session: Session, settings: AlignmentSettings, roi_table: pd.Dat
     trials = make_trials(session.stimulus.presentations, clocks, settings)
     trials, notes = _recorded_trials(trials, times, settings)
     warnings += [*notes, *clock_warnings(session.responses, delays, settings.responses)]
-    warnings += shape_warnings(session.stimulus, trials, settings.frame_size)
+    warnings += shape_warnings(session.stimulus, trials, settings.frame_size, settings.fit)
     return TrialPlan(trials, clocks, groups, times, {name: delays[name] for name in groups}, warnings)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -34,7 +35,7 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
     stimulus
         What was shown.
     settings
-        ``stimuli`` and ``min_clip_seconds`` say what is of use.
+        ``stimuli`` and ``min_clip_seconds`` say what is of use; ``monitor_delay_seconds`` is added to the clocks.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
     free_from = -np.inf
     wanted = _wanted(stimulus, settings.stimuli).loc[presentations.index]
     for label in presentations.index[wanted]:
-        clock = stimulus.clocks(int(label))
+        clock = _on_screen(stimulus.clocks(int(label)), settings.monitor_delay_seconds)
         steps = np.diff(np.append(clock.onsets, clock.end))
         if len(clock.onsets) != len(clock.frames) or not (np.isfinite(steps) & (steps > 0)).all():
             broken += 1
@@ -87,6 +88,10 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
             "Change the settings stimuli or min_clip_seconds, or give a recording with movies.",
         )
     return clocks, warnings
+
+
+def _on_screen(clock: FrameClock, delay: float) -> FrameClock:
+    return replace(clock, onsets=clock.onsets + delay, end=clock.end + delay) if delay else clock
 
 
 def _wanted(stimulus: Stimulus, names: Sequence[str]) -> pd.Series:
