@@ -48,7 +48,8 @@ class Inspection:
         One entry a variable: ``name``, ``unit``, ``rate`` (Hz), ``start``, ``stop`` (s), ``coverage`` (share of the
         frames of the trials that would be used for which there is a value).
     overlap
-        ``stimulus`` and ``responses``: ``[start, stop]`` (s); ``covered``: share of the stimulus' time with responses.
+        ``stimulus`` and ``responses``: ``[start, stop]`` (s), None where there are none; ``covered``: share of the
+        stimulus' time with responses.
     split
         Trials that would be used: ``clips``, ``trials`` and ``unique_minutes`` for ``train``, ``validation`` and
         ``test``; empty where the recording cannot be used.
@@ -97,6 +98,8 @@ class Inspection:
         return f"{self.identity.get('location', '')}\nsession {session} of subject {subject or 'unknown'}"
 
     def _planes(self) -> list[str]:
+        if not self.planes:
+            return ["", "responses: none"]
         rows: list[tuple[str, ...]] = [
             (
                 plane["name"],
@@ -116,6 +119,8 @@ class Inspection:
         return text_table([("plane", "ROIs", "Hz", "seconds", "signal", "used as"), *rows])
 
     def _stimuli(self) -> list[str]:
+        if not self.stimuli:
+            return ["", "stimulus: none whose frames and times are known"]
         rows = [
             (
                 stimulus["name"],
@@ -156,7 +161,9 @@ class Inspection:
         return text_table([("behavior", "unit", "Hz", "seconds", "known"), *rows])
 
     def _use(self) -> list[str]:
-        lines = [f"responses cover {self.overlap['covered']:.0%} of the stimulus' time"]
+        lines = []
+        if self.planes and self.stimuli:
+            lines.append(f"responses cover {self.overlap['covered']:.0%} of the stimulus' time")
         if self.split:
             rows = [
                 (name, str(part["clips"]), str(part["trials"]), f"{part['unique_minutes']:.1f}")
@@ -207,10 +214,10 @@ def inspect(source: Any, settings: AlignmentSettings | None = None, *, measure: 
     SourceError
         If there is nothing to open, or it is not NWB.
     SessionError
-        If the file holds no responses or no stimulus.
+        If what it holds cannot be understood. A file without responses or without a stimulus is described all the same.
     """
     settings = settings or AlignmentSettings()
-    with open_as_set(source, settings) as session:
+    with open_as_set(source, settings, incomplete=True) as session:
         return inspect_session(session, settings, measure=measure)
 
 
@@ -229,6 +236,8 @@ def inspect_session(session: Session, settings: AlignmentSettings, *, measure: b
     )
     frames = np.empty(0)
     try:
+        if session.lacks:
+            raise AlignmentError(" ".join(session.lacks))
         plan = plan_trials(session, settings)
         inspection.warnings += plan.warnings
         used = replace(session, responses=plan.groups)
@@ -346,20 +355,22 @@ def _repeats(shown: pd.DataFrame) -> list[dict[str, Any]]:
 def _overlap(session: Session) -> dict[str, Any]:
     shown = session.stimulus.shown
     onsets, offsets = shown["onset"].to_numpy(), shown["offset"].to_numpy()
+    clocks = [group.timestamps + group.delay for group in session.responses.values()]
+    stimulus = [float(onsets.min()), float(offsets.max())] if len(shown) else None
+    responses = (
+        [float(min(clock[0] for clock in clocks)), float(max(clock[-1] for clock in clocks))] if clocks else None
+    )
+    if stimulus is None or responses is None:
+        return {"stimulus": stimulus, "responses": responses, "covered": 0.0}
     # tenths of a second: fine enough for a share, coarse enough for hours of stimulus
     starts = np.concatenate(
         [np.arange(on, max(off - 0.05, on + 1e-3), 0.1) for on, off in zip(onsets, offsets, strict=True)]
     )
     covered = np.zeros(len(starts), dtype=bool)
-    clocks = [group.timestamps + group.delay for group in session.responses.values()]
     for clock in clocks:
         longest = LONGEST_INTERVAL * median_interval(clock)
         covered |= coverage(clock, np.ones(len(clock), dtype=bool), starts, starts + 0.1, longest=longest)
-    return {
-        "stimulus": [float(onsets.min()), float(offsets.max())],
-        "responses": [float(min(clock[0] for clock in clocks)), float(max(clock[-1] for clock in clocks))],
-        "covered": float(covered.mean()),
-    }
+    return {"stimulus": stimulus, "responses": responses, "covered": float(covered.mean())}
 
 
 def _split(

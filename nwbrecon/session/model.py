@@ -289,6 +289,15 @@ class Stimulus:
     clocks: Callable[[int], FrameClock]
     screens: Mapping[str, ScreenGeometry] = field(default_factory=dict)
 
+    @classmethod
+    def nothing(cls) -> Stimulus:
+        """Make the stimulus of a recording that holds none."""
+        columns = {"onset": float, "offset": float, "n_frames": int}
+        columns |= dict.fromkeys(("clip", "film", "store", "kind", "split"), object)
+        table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+        clocks: dict[int, FrameClock] = {}
+        return cls(table, {}, clocks.__getitem__)
+
     @property
     def shown(self) -> pd.DataFrame:
         """The presentations, those of a gray screen left out."""
@@ -349,6 +358,9 @@ class Session:
         ``(interval, 2)`` seconds on the session clock between which the file says that its data are not to be used.
     source
         What it was opened from; ``source.digest()`` gives the SHA-256 of the file, at the price of reading all of it.
+    lacks
+        Why it has no responses or no stimulus, in sentences; empty where it has both (`open_session` gives no other,
+        unless asked to).
     """
 
     identity: dict[str, Any]
@@ -360,6 +372,7 @@ class Session:
     invalid_times: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
     closers: list[Callable[[], None]] = field(default_factory=list)
     source: Source | None = None
+    lacks: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         from nwbrecon.session.describe import describe
