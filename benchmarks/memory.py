@@ -118,6 +118,7 @@ def main():
             options.fields,
             options.rois // options.fields,
             unique_clips=max(2, round(0.9 * n_clips)),
+            raw=(248, 440),
         )
         fill(path)
         stored = path.stat()
