@@ -91,6 +91,9 @@ class SimulationSettings(Settings):
     Where they are shorter than ``minutes`` they are shown again mirrored, backwards, and both."""
     seed: int = 0
     """Seed of everything random."""
+    stimulus_seed: int | None = None
+    """Seed of the movies and of the order in which they are shown, so that several mice see the same; ``None`` takes
+    ``seed``."""
 
 
 class ResponseSettings(Settings):

@@ -67,7 +67,10 @@ def simulate_recording(
         raise SettingsError(
             f"{settings.rois} ROIs were asked for in {n_planes} planes.", "A plane needs at least one ROI."
         )
-    streams = iter(np.random.default_rng(settings.seed).spawn(6))
+    spawned = np.random.default_rng(settings.seed).spawn(6)
+    if settings.stimulus_seed is not None:
+        spawned[:2] = np.random.default_rng(settings.stimulus_seed).spawn(2)
+    streams = iter(spawned)
     clips, films, test = _clips(settings, movies, next(streams))
     schedule, screen = _show(clips, films, test, settings, next(streams))
     duration = len(screen) / FRAME_RATE

@@ -96,6 +96,15 @@ def test_the_same_seed_gives_the_same_recording_and_another_gives_another(record
     assert not np.allclose(one.running["speed"][:100], other.running["speed"][:100])
 
 
+def test_mice_may_see_the_same_and_differ_in_all_else(recording):
+    other = simulate_recording(SimulationSettings(**SIZE, seed=7, stimulus_seed=0))
+    pd.testing.assert_frame_equal(other.schedule, recording.schedule)
+    for clip, video in recording.clips.items():
+        np.testing.assert_array_equal(other.clips[clip], video)
+    assert (other.truth["spatial_filters"] != recording.truth["spatial_filters"]).any()
+    assert (other.truth["retinal_shift"] != recording.truth["retinal_shift"]).any()
+
+
 def test_the_number_of_cells_and_planes_is_what_was_asked_for(recording):
     assert len(recording.planes) == 3
     assert sum(plane.fluorescence.shape[1] for plane in recording.planes) == 12

@@ -1,0 +1,218 @@
+"""Inversion side by side: ours, the published method, and the linear decoder, on the same encoders and clips.
+
+Simulates mice that all see the same movies, trains one encoder each, and reconstructs the first showing of every test
+clip with each method. The published method runs for ``--iterations``; its best iteration is chosen with the true movie,
+which nobody has: an upper bound. Then clips are reconstructed from two mice together, and from four showings.
+
+Everything that takes long is kept in ``--out``, so that the same command goes on where it was stopped.
+
+    python benchmarks/inversion.py --out inversion
+    python benchmarks/inversion.py --out inversion-real --movies movies.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import nwbrecon as nr
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.config import AlignmentSettings, Bauer2026Settings, InversionSettings, SimulationSettings
+from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.inversion.bauer2026 import reconstruct_bauer2026
+from nwbrecon.inversion.reconstruction import Reconstructions
+from nwbrecon.metrics import bootstrap_interval, dynamic_correlation, frame_correlations, pixel_correlation
+from nwbrecon.progress import progress_shown
+from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
+
+REPEATS = 4
+METRICS = ("pixel", "dynamic", "frame")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is done")
+    parser.add_argument("--movies", type=Path, help="npz or folder of movies to show instead of made ones")
+    parser.add_argument("--mice", type=int, default=2)
+    parser.add_argument("--clips", type=int, default=8, help="test clips, each of another film")
+    parser.add_argument("--seconds", type=float, default=2.5, help="length of a test clip")
+    parser.add_argument("--rois", type=int, default=300)
+    parser.add_argument("--minutes", type=float, default=6.0, help="minutes of unique training movie")
+    parser.add_argument("--iterations", type=int, default=1000, help="of the published method; 0 leaves it out")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first mouse, and of the movies")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    mice = [mouse(arguments, arguments.seed + index) for index in range(arguments.mice)]
+    rows, costs = [], []
+    for index, (encoder, aligned) in enumerate(mice):
+        made, cost = one_mouse(arguments, arguments.seed + index, encoder, aligned)
+        rows += [{"mouse": index, **row} for row in made]
+        costs.append(cost)
+    rows += fusion(arguments, mice)
+    table = pd.DataFrame(rows)
+    summarize(table, pd.DataFrame(costs))
+    write_json(arguments.out / "inversion.json", {"clips": table.to_dict(orient="list"), "costs": costs})
+
+
+def mouse(arguments: argparse.Namespace, seed: int) -> tuple[EncoderEnsemble, AlignedSession]:
+    """Simulate a mouse and train its encoder, unless that was done."""
+    recording, folder = arguments.out / f"mouse-{seed}.nwb", arguments.out / f"encoder-{seed}"
+    with progress_shown(False):
+        if not recording.exists():
+            settings = SimulationSettings(
+                seed=seed,
+                stimulus_seed=arguments.seed,
+                movies=arguments.movies,
+                rois=arguments.rois,
+                minutes=arguments.minutes,
+                test_clips=arguments.clips,
+                test_clip_seconds=arguments.seconds,
+                test_repeats=REPEATS,
+            )
+            nr.simulate(recording, settings)
+        with nr.open_session(recording) as session:
+            aligned = nr.align(session, AlignmentSettings(min_test_repeats=REPEATS))
+        if not folder.exists():
+            nr.train(aligned, state=arguments.out / f"training-{seed}").save(folder)
+    encoder = EncoderEnsemble.load(folder)
+    print(f"mouse {seed}: {encoder.gate['sentence']}", flush=True)
+    return encoder, aligned
+
+
+def one_mouse(
+    arguments: argparse.Namespace, seed: int, encoder: EncoderEnsemble, aligned: AlignedSession
+) -> tuple[list[dict], dict]:
+    """Scores of each clip by each method, and what a clip costs."""
+    trials = aligned.trials_in("test", repeats=[0])
+    ours = inverted(arguments, f"map-{seed}", encoder, aligned, trials, InversionSettings())
+    mask, rows = ours.mask, []
+    for item in ours:
+        true = aligned.trial(item.trials[0]).video
+        rows.append({"clip": item.clip, "method": "map", **scores(item.video, true, mask)})
+        rows.append({"clip": item.clip, "method": "ridge", **scores(item.baselines["ridge"], true, mask)})
+    cost = {"mouse": seed, "map_s": float(np.mean([item.info["seconds"] for item in ours]))}
+    if arguments.iterations:
+        seconds = []
+        for trial in trials:
+            snapshots, spent = published(arguments, seed, encoder, aligned, trial)
+            true = aligned.trial(trial).video
+            curve = [scores(video.astype(np.float32), true, mask) for video in snapshots]
+            best = int(np.argmax([row["pixel"] for row in curve]))
+            clip = aligned.trials.at[trial, "clip"]
+            rows.append({"clip": clip, "method": f"published, {arguments.iterations} iterations", **curve[-1]})
+            rows.append({"clip": clip, "method": "published, best iteration (oracle)", **curve[best]})
+            seconds.append(spent / arguments.iterations * 1000)
+            print(
+                f"mouse {seed}, {clip}: published {curve[-1]['pixel']:.3f}, best {curve[best]['pixel']:.3f}", flush=True
+            )
+        cost |= {"published_1000_s": float(np.mean(seconds)), "ratio": float(np.mean(seconds)) / cost["map_s"]}
+    return rows, cost
+
+
+def inverted(
+    arguments: argparse.Namespace,
+    name: str,
+    encoder: EncoderEnsemble | list[EncoderEnsemble],
+    aligned: AlignedSession | list[AlignedSession],
+    trials: list[int],
+    settings: InversionSettings,
+) -> Reconstructions:
+    with progress_shown(False):
+        return nr.reconstruct(encoder, aligned, trials, settings, state=arguments.out / name)
+
+
+def published(
+    arguments: argparse.Namespace, seed: int, encoder: EncoderEnsemble, aligned: AlignedSession, trial: int
+) -> tuple[np.ndarray, float]:
+    """Movies of the published method along its way, and the seconds it took.
+
+    It is free to move every pixel: all methods are scored on the pixels of our mask.
+    """
+    kept = arguments.out / f"published-{seed}-{trial}-{arguments.iterations}"
+    if not kept.with_suffix(".json").exists():
+        started = time.perf_counter()
+        with progress_shown(False):
+            item = reconstruct_bauer2026(
+                encoder,
+                aligned,
+                trial,
+                Bauer2026Settings(iterations=arguments.iterations),
+                record_every=max(1, arguments.iterations // 100),
+            )
+        spent = time.perf_counter() - started
+        write_arrays(kept.with_suffix(".safetensors"), {"snapshots": item.snapshots})
+        write_json(kept.with_suffix(".json"), {"seconds": spent})
+    seconds = read_json(kept.with_suffix(".json"))["seconds"]
+    return read_arrays(kept.with_suffix(".safetensors"))["snapshots"], seconds
+
+
+def fusion(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, AlignedSession]]) -> list[dict]:
+    """Scores of clips from several mice, and from several showings, on the first mouse's pixels."""
+    rows = []
+    encoder, aligned = mice[0]
+    trials = aligned.trials_in("test", repeats=[0])
+    plain, repeats = InversionSettings(uncertainty=False), InversionSettings(uncertainty=False, fuse="repeats")
+    mask = inverted(arguments, f"map-{arguments.seed}", encoder, aligned, trials, InversionSettings()).mask
+    every = aligned.trials_in("test")
+    made = {f"{REPEATS} showings": inverted(arguments, "repeats", encoder, aligned, every, repeats)}
+    if len(mice) > 1:
+        both = [list(column) for column in zip(*mice[:2], strict=True)]
+        made["2 mice"] = inverted(arguments, "mice", *both, trials, plain)
+        other = mice[1][1]
+        clips = aligned.trials.loc[trials, "clip"]
+        same = [
+            int(other.trials.index[(other.trials["clip"] == clip) & (other.trials["repeat"] == 0)][0]) for clip in clips
+        ]
+        made["second mouse, same pixels"] = inverted(
+            arguments, f"map-{arguments.seed + 1}", mice[1][0], other, sorted(same), InversionSettings()
+        )
+    for method, items in made.items():
+        owner = mice[1][1] if method.startswith("second") else aligned
+        for item in items:
+            true = owner.trial(item.trials[0]).video
+            rows.append({"mouse": "fusion", "clip": item.clip, "method": method, **scores(item.video, true, mask)})
+    return rows
+
+
+def scores(video: np.ndarray, true: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Correlations over the mask."""
+    return {
+        "pixel": pixel_correlation(video, true, mask),
+        "dynamic": dynamic_correlation(video, true, mask),
+        "frame": float(np.nanmean(frame_correlations(video, true, mask))),
+    }
+
+
+def summarize(table: pd.DataFrame, costs: pd.DataFrame) -> None:
+    """Print means over clips with 95 % intervals, and differences clip by clip."""
+    lines = []
+    for (group, method), of_method in table.groupby([table["mouse"].eq("fusion"), "method"], sort=False):
+        line = {"": "first mouse's pixels" if group else "each mouse's pixels", "method": method, "n": len(of_method)}
+        for metric in METRICS:
+            mean, low, high = bootstrap_interval(of_method[metric].to_numpy())
+            line[metric] = f"{mean:.3f} ({low:.3f}-{high:.3f})"
+        lines.append(line)
+    print("\ncorrelation, mean over clips and mice (95 % interval)")
+    print(pd.DataFrame(lines).to_string(index=False))
+    single = table[table["mouse"] != "fusion"]
+    wide = single.pivot(index=["mouse", "clip"], columns="method", values=list(METRICS))
+    for method in [name for name in single["method"].unique() if name != "map"]:
+        for metric in METRICS:
+            difference = (wide[metric, "map"] - wide[metric, method]).to_numpy()
+            mean, low, high = bootstrap_interval(difference)
+            below = int((difference < -0.02).sum())
+            print(
+                f"map - {method}, {metric}: {mean:+.3f} ({low:+.3f} to {high:+.3f}); "
+                f"lower by more than 0.02 on {below} of {len(difference)} clips"
+            )
+    print("\nseconds a clip (the published method's scaled to 1000 iterations)")
+    print(costs.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
