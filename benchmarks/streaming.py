@@ -28,7 +28,7 @@ FIELDS, ROIS, CLIP_SECONDS = 4, 1000, 10.0
 IMAGING_RATE, FLIP_RATE = 6.3, 60.0
 
 
-def write_large(path, minutes, fields=FIELDS, n_rois=ROIS, unique_clips=97, raw=(512, 512)):
+def write_large(path, minutes, fields=FIELDS, n_rois=ROIS, unique_clips=97, raw_size=(512, 512)):
     """Write a session whose raw movies make up the size, and whose arrays are holes."""
     from pynwb import NWBHDF5IO, NWBFile, TimeSeries
     from pynwb.file import Subject
@@ -96,7 +96,7 @@ def write_large(path, minutes, fields=FIELDS, n_rois=ROIS, unique_clips=97, raw=
             False,
         )
         large[f"processing/ophys/Fluorescence/RoiResponseSeries{field}/data"] = ((n_samples, n_rois), "f4", True)
-        large[f"acquisition/TwoPhotonSeries{field}/data"] = ((n_samples, *raw), "i2", False)
+        large[f"acquisition/TwoPhotonSeries{field}/data"] = ((n_samples, *raw_size), "i2", False)
     speed = TimeSeries(name="treadmill_velocity", data=np.zeros(n_flips), unit="m/s", conversion=0.01, timestamps=flips)
     nwb.add_acquisition(speed)
     with NWBHDF5IO(path, "w") as io:
