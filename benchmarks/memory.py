@@ -1,9 +1,9 @@
 """Peak memory of aligning a large recording trial by trial.
 
 A file of the size (70 GB) and shape of a MICrONS session (8 fields of 1,250 ROIs, each on a clock of its own, 84
-minutes of movie in color at 60 Hz, raw two-photon movies, image masks) is laid out so that it takes little room: responses are
-really there, the movie is made of a few hundred compressed pieces, and the rest are holes. Another process aligns it,
-then goes through all trials, and says how much memory it needed.
+minutes of movie in color at 60 Hz, raw two-photon movies, image masks) is laid out so that it takes little room: the
+responses are really there, the movie is made of a few hundred compressed pieces, and the rest are holes. Another
+process aligns it, then goes through all trials, and says how much memory it needed.
 
     python benchmarks/memory.py [--minutes 84] [--fields 8] [--rois 10000] [--json FILE]
 """
