@@ -124,12 +124,13 @@ def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.1, future_seco
 
 
 def _design(aligned: AlignedSession, trial: int, lags: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """Responses of each frame at all lags: ``(time, lag x component)``."""
-    lead, tail = max(0, -int(lags.min())), max(0, int(lags.max()))
+    """Responses of each frame at all lags, each the mean over frames up to the next: ``(time, lag x component)``."""
+    step = int(lags[1] - lags[0]) if len(lags) > 1 else 1
+    # what the mean over a lag's frames reaches for
+    lead, tail = max(0, -int(lags.min())) + step, max(0, int(lags.max())) + step
     # a missing response says nothing; the mean would too, but is not known before the fit
     responses = np.nan_to_num(responses_on_frames(aligned, trial, lead, tail)) @ components
-    if len(lags) > 1:
-        responses = ndimage.uniform_filter1d(responses, int(lags[1] - lags[0]), axis=0, mode="nearest")
+    responses = ndimage.uniform_filter1d(responses, step, axis=0)
     n_frames = len(responses) - lead - tail
     return np.concatenate([responses[lead + lag : lead + lag + n_frames] for lag in lags], axis=1)
 

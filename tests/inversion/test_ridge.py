@@ -46,11 +46,15 @@ def make_session(n_rois=6, n_frames=90, splits=("train",) * 6 + ("validation",) 
 
 
 def plain_design(aligned, trial, lags):
-    """Responses around each frame, one lag after the other."""
-    lead, tail = 30, 30
+    """Responses around each frame, one lag after the other, each the mean over as many frames as are between lags."""
+    lead, tail, step = 30, 30, lags[1] - lags[0]
     responses = np.nan_to_num(responses_on_frames(aligned, trial, lead, tail)).astype(float)
     n_frames = int(aligned.trials.at[trial, "n_frames"])
-    return np.stack([np.concatenate([responses[lead + t + lag] for lag in lags]) for t in range(n_frames)])
+
+    def around(frame):
+        return responses[frame - step // 2 : frame - step // 2 + step].mean(axis=0)
+
+    return np.stack([np.concatenate([around(lead + t + lag) for lag in lags]) for t in range(n_frames)])
 
 
 def closed_form(aligned, decoder):
@@ -93,10 +97,10 @@ def test_it_decodes_what_it_has_not_seen():
 
 def test_it_looks_at_responses_from_a_little_before_a_frame_to_well_after():
     decoder = fit_ridge(make_session())
-    assert decoder.lags[0] == -2
-    assert 14 <= decoder.lags[-1] <= 16
-    # two lags in the time between samples
-    assert set(np.diff(decoder.lags)) == {2}
+    assert decoder.lags[0] == -3
+    assert 13 <= decoder.lags[-1] <= 16
+    # a lag in the time between samples
+    assert set(np.diff(decoder.lags)) == {4}
     longer = fit_ridge(make_session(), past_seconds=0.2, future_seconds=1.0)
     assert (longer.lags[0], longer.lags[-1]) == (-6, 30)
 
