@@ -28,14 +28,13 @@ FIELDS, ROIS, CLIP_SECONDS = 4, 1000, 10.0
 IMAGING_RATE, FLIP_RATE = 6.3, 60.0
 
 
-def write_large(path, gigabytes):
-    """Write a session whose raw movies make up the size, and whose arrays are holes but for one clip."""
+def write_large(path, minutes, fields=FIELDS, n_rois=ROIS, unique_clips=97, raw_size=(512, 512)):
+    """Write a session whose raw movies make up the size, and whose arrays are holes."""
     from pynwb import NWBHDF5IO, NWBFile, TimeSeries
     from pynwb.file import Subject
     from pynwb.image import ImageSeries
     from pynwb.ophys import Fluorescence, ImageSegmentation, OpticalChannel, RoiResponseSeries, TwoPhotonSeries
 
-    minutes = gigabytes * 2
     n_flips, n_samples = int(minutes * 60 * FLIP_RATE), int(minutes * 60 * IMAGING_RATE)
     nwb = NWBFile("large", "large", datetime(2018, 3, 4, tzinfo=UTC), session_id="4-scan-7")
     nwb.subject = Subject(subject_id="17797", species="Mus musculus", sex="M", age="P75D")
@@ -49,12 +48,14 @@ def write_large(path, gigabytes):
     for number in range(int(minutes * 60 / CLIP_SECONDS) - 1):
         words = {"stimulus_type": "Clip", "movie_name": "film", "short_movie_name": "cinematic"}
         start = number * CLIP_SECONDS
-        clips.add_row(start_time=start, stop_time=start + CLIP_SECONDS - 0.5, condition_hash=f"h{number % 97}", **words)
+        clips.add_row(
+            start_time=start, stop_time=start + CLIP_SECONDS - 0.5, condition_hash=f"h{number % unique_clips}", **words
+        )
     ophys = nwb.create_processing_module("ophys", "ophys")
     ophys.add(segmentation := ImageSegmentation())
     ophys.add(fluorescence := Fluorescence())
     large = {"acquisition/Video/data": ((n_flips, 144, 256, 3), "u1", True)}
-    for field in range(1, FIELDS + 1):
+    for field in range(1, fields + 1):
         plane = nwb.create_imaging_plane(
             name=f"ImagingPlane{field}",
             optical_channel=OpticalChannel(name="green", description="green", emission_lambda=510.0),
@@ -68,14 +69,14 @@ def write_large(path, gigabytes):
         table = segmentation.create_plane_segmentation(
             name=f"PlaneSegmentation{field}", description="ROIs", imaging_plane=plane
         )
-        for _ in range(ROIS):
+        for _ in range(n_rois):
             table.add_roi(image_mask=np.zeros((2, 2), np.float32))
-        table.add_column(name="mask_type", description="soma or artifact", data=["soma"] * ROIS)
-        rois = table.create_roi_table_region(region=list(range(ROIS)), description="all")
-        stamps = np.arange(n_samples) / IMAGING_RATE
+        table.add_column(name="mask_type", description="soma or artifact", data=["soma"] * n_rois)
+        rois = table.create_roi_table_region(region=list(range(n_rois)), description="all")
+        stamps = (np.arange(n_samples) + (field - 1) / fields) / IMAGING_RATE
         series = RoiResponseSeries(
             name=f"RoiResponseSeries{field}",
-            data=np.zeros((n_samples, ROIS), np.float32),
+            data=np.zeros((n_samples, n_rois), np.float32),
             unit="n.a.",
             rois=rois,
             timestamps=stamps,
@@ -90,12 +91,12 @@ def write_large(path, gigabytes):
         )
         nwb.add_acquisition(raw)
         large[f"processing/ophys/ImageSegmentation/PlaneSegmentation{field}/image_mask"] = (
-            (ROIS, 248, 440),
+            (n_rois, 248, 440),
             "f4",
             False,
         )
-        large[f"processing/ophys/Fluorescence/RoiResponseSeries{field}/data"] = ((n_samples, ROIS), "f4", True)
-        large[f"acquisition/TwoPhotonSeries{field}/data"] = ((n_samples, 512, 512), "i2", False)
+        large[f"processing/ophys/Fluorescence/RoiResponseSeries{field}/data"] = ((n_samples, n_rois), "f4", True)
+        large[f"acquisition/TwoPhotonSeries{field}/data"] = ((n_samples, *raw_size), "i2", False)
     speed = TimeSeries(name="treadmill_velocity", data=np.zeros(n_flips), unit="m/s", conversion=0.01, timestamps=flips)
     nwb.add_acquisition(speed)
     with NWBHDF5IO(path, "w") as io:
@@ -114,7 +115,7 @@ def enlarge(file, name, shape, kind, chunked):
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     if chunked:
-        layout.set_chunk((8, *shape[1:]) if len(shape) > 2 else (64, 250))
+        layout.set_chunk(tuple(map(min, (8, *shape[1:]) if len(shape) > 2 else (64, 250), shape)))
     space = h5py.h5s.create_simple(shape)
     links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(kind)), space, layout, links)
@@ -152,7 +153,7 @@ def main():
     results = []
     with tempfile.TemporaryDirectory() as folder, DandiServer() as server:
         os.environ["NWBRECON_CACHE"] = folder + "/cache"
-        path = write_large(Path(folder) / "large.nwb", options.gigabytes)
+        path = write_large(Path(folder) / "large.nwb", 2 * options.gigabytes)
         size = path.stat().st_size
         server.add_asset("000402", PATH, path, digests=())
         url = server.add_file("large.nwb", path)

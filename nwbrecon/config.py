@@ -5,10 +5,11 @@ Each model is validated before any work starts and travels, resolved, with every
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nwbrecon.errors import SettingsError
 
@@ -24,9 +25,11 @@ __all__ = [
     "TrainingSettings",
     "TransparencySettings",
     "load_settings",
+    "stored_alignment",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
+Fit = Literal["crop", "letterbox", "squeeze"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -34,6 +37,28 @@ def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("an odd number is needed, so that a filter has a center")
     return value
+
+
+def _one_or_several(value: Any) -> Any:
+    """Let a single name, and any sequence of numbers, stand for a tuple."""
+    if isinstance(value, str | int):
+        return (value,)
+    if isinstance(value, dict):
+        return {name: _one_or_several(inner) for name, inner in value.items()}
+    if value is None:
+        return None
+    plain = value.tolist() if hasattr(value, "tolist") else list(value)
+    return tuple(item.item() if hasattr(item, "item") else item for item in plain)
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the smaller of the two comes first")
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_several), Field(min_length=1)]
+Ids = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -113,8 +138,28 @@ class AlignmentSettings(Settings):
     """Frames per second (Hz) of the common clock."""
     frame_size: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (36, 64)
     """Rows and columns of the aligned video (pixels)."""
-    stimuli: tuple[Literal["movie", "image", "noise", "grating"], ...] = ("movie",)
-    """Kinds of stimulus that are used; the others are left out."""
+    fit: Fit = "crop"
+    """What happens to movies of another shape than ``frame_size``: ``crop`` cuts as much off both sides, or off top and
+    bottom, so that every pixel is one that was shown and none is distorted; ``letterbox`` keeps the whole picture, with
+    mid-grey bars beside it; ``squeeze`` makes it narrower or lower."""
+    stimuli: Names = ("movie",)
+    """Stimuli that are used: kinds (``movie``, ``image``, ``noise``, ``grating``), or names of stimuli, films or clips,
+    in which ``*`` stands for anything; the others are left out."""
+    rois: Annotated[dict[str, Ids] | Ids | None, BeforeValidator(_one_or_several)] = None
+    """Ids of the ROIs to use, or ids by name of their plane where planes share them; ``None`` takes all."""
+    areas: Names | None = None
+    """Brain areas whose ROIs are used, as the file or ``roi_table`` names them; ``None`` takes all."""
+    depth: Annotated[tuple[float, float], AfterValidator(_rising)] | None = None
+    """Smallest and largest cortical depth of the ROIs to use (micrometers); ``None`` takes all."""
+    snr: float | None = None
+    """Least signal-to-noise ratio of the ROIs to use, by the column ``snr`` of the file or of ``roi_table``; ``None``
+    takes all."""
+    roi_table: Path | None = None
+    """A CSV with what the file does not say of its ROIs, such as the brain area: one row an ROI, with its id
+    (``roi_id``) and, where planes share ids, its plane (``plane``)."""
+    monitor_delay_seconds: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Time by which the screen lags the time stamps of the stimulus, where the file has not corrected them for it
+    (s)."""
     min_clip_seconds: Positive = 2.0
     """Shortest showing that is used (s)."""
     behavior_gap_seconds: Positive = 0.5
@@ -364,6 +409,18 @@ class RunSettings(Settings):
 
 
 Model = TypeVar("Model", bound=Settings)
+
+
+def stored_alignment(content: Mapping[str, Any]) -> AlignmentSettings:
+    """Give the settings that came with an encoder or with results, as they were meant when these were made.
+
+    Raises
+    ------
+    SettingsError
+        If a name is unknown, or a value is out of range.
+    """
+    # before there was a choice, movies of another shape were squeezed
+    return load_settings(AlignmentSettings, **({"fit": "squeeze", **content} if content else {}))
 
 
 def load_settings(model: type[Model], path: Path | None = None, **overrides: Any) -> Model:

@@ -1,6 +1,6 @@
 import pytest
 
-from nwbrecon.config import RunSettings, load_settings
+from nwbrecon.config import AlignmentSettings, RunSettings, load_settings, stored_alignment
 from nwbrecon.errors import SettingsError
 
 
@@ -32,3 +32,11 @@ def test_bad_files_are_refused_with_the_name(tmp_path, content, words):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(SettingsError, match="cannot be read"):
         load_settings(RunSettings, tmp_path / "none.yaml")
+
+
+def test_settings_of_before_there_was_a_choice_mean_what_they_meant():
+    assert stored_alignment({"frame_rate": 15.0}).fit == "squeeze"
+    now = AlignmentSettings(frame_rate=15.0)
+    assert now.fit == "crop"
+    assert stored_alignment(now.model_dump(mode="json")) == now
+    assert stored_alignment({}) == AlignmentSettings()

@@ -19,6 +19,7 @@ from nwbrecon.alignment.latency import population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import coverage
 from nwbrecon.alignment.responses import align_group, response_times
+from nwbrecon.alignment.rois import select_rois
 from nwbrecon.alignment.splits import choose_split, guard, near_duplicates
 from nwbrecon.alignment.trials import make_trials, presentation_clocks
 from nwbrecon.alignment.video import fill_video, scale_frames, shape_warnings
@@ -26,7 +27,7 @@ from nwbrecon.alignment.views import LONGEST_INTERVAL, covered_frames, sample_be
 from nwbrecon.config import AlignmentSettings, load_settings
 from nwbrecon.errors import AlignmentError
 from nwbrecon.progress import progress
-from nwbrecon.session.model import BehaviorSeries, FrameClock, Session
+from nwbrecon.session.model import BehaviorSeries, FrameClock, ResponseGroup, Session
 
 __all__ = ["TrialPlan", "align", "frame_starts", "plan_trials"]
 
@@ -40,6 +41,7 @@ def align(
     settings: AlignmentSettings | None = None,
     *,
     cache_dir: str | Path | None = None,
+    roi_table: str | Path | pd.DataFrame | None = None,
     **overrides: Any,
 ) -> AlignedSession:
     """Put stimulus, responses and behavior on one frame clock, cut it into trials and choose the split.
@@ -56,8 +58,12 @@ def align(
     cache_dir
         Folder for video and responses where they are larger than ``memory_gigabytes`` together; by default the system's
         folder for temporary files. What is put there is deleted with the aligned session.
+    roi_table
+        What the file does not say of its ROIs, such as their brain area (`nwbrecon.alignment.rois.join_rois`): a CSV,
+        or a table in memory, which cannot be told again from the settings that travel with results.
     **overrides
-        Single settings by name, such as ``frame_rate=15`` or ``responses__deconvolve=False``.
+        Single settings by name, such as ``frame_rate=15``, ``responses__deconvolve=False``, or the ROIs and the stimuli
+        to use: ``rois``, ``areas``, ``depth``, ``snr``, ``stimuli``.
 
     Returns
     -------
@@ -68,7 +74,8 @@ def align(
     SettingsError
         If a setting is unknown or out of range.
     AlignmentError
-        If stimulus and responses never overlap, no clip or no ROI is of use, or nothing would be left to train on.
+        If stimulus and responses never overlap, no clip or no ROI is of use or as asked for, or nothing would be left
+        to train on.
 
     Examples
     --------
@@ -76,22 +83,26 @@ def align(
 
         aligned = align(open_session("mouse.nwb"), frame_rate=30.0, frame_size=(36, 64))
         print(aligned.describe_split())
+        aligned = align(session, areas=["VISp"], depth=(150, 300), roi_table="areas.csv")
     """
+    table = roi_table if isinstance(roi_table, pd.DataFrame) else None
+    if table is None and roi_table is not None:
+        overrides["roi_table"] = roi_table
     settings = load_settings(AlignmentSettings, **{**(settings.model_dump() if settings else {}), **overrides})
-    plan = plan_trials(session, settings)
+    plan = plan_trials(session, settings, table)
     times, clocks, trials, warnings, delays = plan.times, plan.clocks, plan.trials, plan.warnings, plan.delays
 
     starts = frame_starts(trials, settings.frame_rate)
     stops = starts + 1 / settings.frame_rate
     video_shape = (len(starts), *settings.frame_size)
     n_bytes = 2 * math.prod(video_shape) + sum(
-        4 * len(times[name]) * group.n_rois for name, group in session.responses.items()
+        4 * len(times[name]) * group.n_rois for name, group in plan.groups.items()
     )
     store = _ArrayStore(n_bytes > settings.memory_gigabytes * 1e9, cache_dir)
     try:
         # half precision holds a grey level to 1/16 at worst, in half the room of float32
         video = store.empty("video", video_shape, np.float16)
-        fill_video(video, session.stimulus, trials, clocks, settings.frame_rate)
+        fill_video(video, session.stimulus, trials, clocks, settings.frame_rate, settings.fit)
 
         duplicates = near_duplicates(_thumbnails(video, trials, settings), settings.duplicate_correlation)
         split = choose_split(trials, settings.frame_rate, duplicates, settings)
@@ -109,7 +120,7 @@ def align(
                 "Set guard_seconds lower, or test_share and validation_share.",
             )
         groups: list[AlignedGroup] = []
-        for name, group in progress(session.responses.items(), total=len(times), label="responses", unit="group"):
+        for name, group in progress(plan.groups.items(), total=len(times), label="responses", unit="group"):
             aligned_group, notes = align_group(
                 group, times[name], (starts[training], stops[training]), settings.responses
             )
@@ -119,7 +130,7 @@ def align(
                 groups.append(aligned_group)
         if not groups:
             raise AlignmentError(
-                f"None of the {session.n_rois} ROIs changes during training time.",
+                f"None of the {sum(group.n_rois for group in plan.groups.values())} ROIs changes during training time.",
                 "At least one ROI with responses is needed.",
                 "Choose another signal (setting responses.signal), or check the file. " + " ".join(warnings),
             )
@@ -185,8 +196,10 @@ class TrialPlan:
         As `make_trials` gives them, with ``first_frame``, those without responses left out.
     clocks
         Clock of each presentation that is of use, by row label.
+    groups
+        The response groups, with the ROIs that are used.
     times
-        ``(sample,)`` seconds of each response group, delay included, by name.
+        ``(sample,)`` seconds of each of them, delay included, by name.
     delays
         Seconds that were added to the clock of each group, by name.
     warnings
@@ -195,29 +208,33 @@ class TrialPlan:
 
     trials: pd.DataFrame
     clocks: dict[int, FrameClock]
+    groups: dict[str, ResponseGroup]
     times: dict[str, np.ndarray]
     delays: dict[str, float]
     warnings: list[str]
 
 
-def plan_trials(session: Session, settings: AlignmentSettings) -> TrialPlan:
-    """Find the trials of a session; no pixel and no response is read.
+def plan_trials(session: Session, settings: AlignmentSettings, roi_table: pd.DataFrame | None = None) -> TrialPlan:
+    """Choose the ROIs and find the trials of a session; no pixel and no response is read.
 
     Raises
     ------
     AlignmentError
-        If stimulus and responses never overlap, or no presentation is of use.
+        If stimulus and responses never overlap, or no presentation or no ROI is of use or as asked for.
     """
-    delays = stated_delays(session.responses, settings.responses)
-    times = {name: response_times(group, delays[name]) for name, group in session.responses.items()}
-    if not times:
+    if not session.responses:
         raise AlignmentError("The recording holds no responses.", action="Give a file with ROI responses.")
+    groups, selected = select_rois(session.responses, settings, roi_table)
+    # the delay of a plane may depend on planes that are not used
+    delays = stated_delays(session.responses, settings.responses)
+    times = {name: response_times(group, delays[name]) for name, group in groups.items()}
     clocks, warnings = presentation_clocks(session.stimulus, settings)
+    warnings = [*selected, *warnings]
     trials = make_trials(session.stimulus.presentations, clocks, settings)
     trials, notes = _recorded_trials(trials, times, settings)
     warnings += [*notes, *clock_warnings(session.responses, delays, settings.responses)]
-    warnings += shape_warnings(session.stimulus, trials, settings.frame_size)
-    return TrialPlan(trials, clocks, times, delays, warnings)
+    warnings += shape_warnings(session.stimulus, trials, settings.frame_size, settings.fit)
+    return TrialPlan(trials, clocks, groups, times, {name: delays[name] for name in groups}, warnings)
 
 
 def _recorded_trials(

@@ -96,7 +96,8 @@ def align_group(
     if found.kind is not SignalKind.SPIKES:
         scale = np.maximum(spread, LEAST_SCALE * np.median(spread[usable]))
     scale = scale[usable].astype(np.float32)
-    scaled = values[:, usable]
+    # a copy of ten thousand ROIs is a gigabyte
+    scaled = values if usable.all() else values[:, usable]
     scaled /= scale
     return AlignedGroup(group.name, found.kind, times, scaled, scale, group.rois.loc[usable], found.origin), warnings
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +16,9 @@ from nwbrecon.errors import AlignmentError
 from nwbrecon.session.model import FrameClock, Stimulus
 
 __all__ = ["make_trials", "presentation_clocks"]
+
+KINDS = ("movie", "image", "noise", "grating")
+MOST_LISTED = 12
 
 MIN_CLIPS = 6
 """With fewer clips than this, holding some out whole would leave too little, and movies are cut into scenes."""
@@ -29,7 +35,7 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
     stimulus
         What was shown.
     settings
-        ``stimuli`` and ``min_clip_seconds`` say what is of use.
+        ``stimuli`` and ``min_clip_seconds`` say what is of use; ``monitor_delay_seconds`` is added to the clocks.
 
     Returns
     -------
@@ -48,10 +54,9 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
     clocks = {}
     short = overlapping = broken = 0
     free_from = -np.inf
-    for label, kind in presentations["kind"].items():
-        if kind not in settings.stimuli:
-            continue
-        clock = stimulus.clocks(int(label))
+    wanted = _wanted(stimulus, settings.stimuli).loc[presentations.index]
+    for label in presentations.index[wanted]:
+        clock = _on_screen(stimulus.clocks(int(label)), settings.monitor_delay_seconds)
         steps = np.diff(np.append(clock.onsets, clock.end))
         if len(clock.onsets) != len(clock.frames) or not (np.isfinite(steps) & (steps > 0)).all():
             broken += 1
@@ -64,7 +69,7 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
             # clocks may disagree by a fraction of a frame about where one clip ends and the next begins
             free_from = clock.end - 0.5 / settings.frame_rate
     # that nothing was shown in between goes without saying
-    unused = ~presentations["kind"].isin([*settings.stimuli, "gray"])
+    unused = ~wanted & (presentations["kind"] != "gray")
     others = presentations.loc[unused, "kind"].value_counts()
     if short:
         warnings.append(f"{short} presentations shorter than {settings.min_clip_seconds:g} s were left out.")
@@ -78,11 +83,43 @@ def presentation_clocks(stimulus: Stimulus, settings: AlignmentSettings) -> tupl
     if not clocks:
         raise AlignmentError(
             f"None of the {len(presentations)} stimulus presentations can be used. {' '.join(warnings)}".rstrip(),
-            f"Alignment needs presentations of kind {' or '.join(settings.stimuli)} of at least "
+            f"Alignment needs presentations of {' or '.join(settings.stimuli)} of at least "
             f"{settings.min_clip_seconds:g} s.",
             "Change the settings stimuli or min_clip_seconds, or give a recording with movies.",
         )
     return clocks, warnings
+
+
+def _on_screen(clock: FrameClock, delay: float) -> FrameClock:
+    return replace(clock, onsets=clock.onsets + delay, end=clock.end + delay) if delay else clock
+
+
+def _wanted(stimulus: Stimulus, names: Sequence[str]) -> pd.Series:
+    """Which presentations are of these kinds, or of stimuli, films or clips of these names."""
+    rows = stimulus.presentations
+    stores = rows["store"].map(lambda key: stimulus.stores[key].name)
+    shown = rows["kind"] != "gray"
+    wanted = pd.Series(False, index=rows.index)
+    for name in names:
+        pattern = re.compile(fnmatch.translate(name))
+        matches = shown & (rows["kind"] == name)
+        for column in (stores, rows["film"], rows["clip"]):
+            matches |= shown & column.map(lambda text, pattern=pattern: pattern.match(str(text)) is not None)
+        if not matches.any() and name not in KINDS:
+            raise AlignmentError(
+                f"No stimulus is called {name}.",
+                f"Shown were {_listed(rows.loc[shown, 'kind'])}: {_listed(stores[shown])}"
+                + (f"; films {films}" if (films := _listed(rows.loc[shown, "film"])) else "")
+                + ".",
+                "Name a kind, a stimulus, a film or a clip; * stands for anything.",
+            )
+        wanted |= matches
+    return wanted
+
+
+def _listed(names: pd.Series) -> str:
+    unique = [str(name) for name in names.unique() if name]
+    return ", ".join(unique[:MOST_LISTED]) + (" and others" if len(unique) > MOST_LISTED else "")
 
 
 def make_trials(

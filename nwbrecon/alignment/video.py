@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.alignment.resample import held_weights, overlaps
+from nwbrecon.config import Fit
 from nwbrecon.progress import progress
+from nwbrecon.session.frames import MID_GRAY
 from nwbrecon.session.model import FrameClock, FrameStore, Stimulus
 
 __all__ = ["clip_video", "fill_video", "scale_frames", "shape_warnings"]
@@ -19,14 +21,14 @@ SAME_CLOCK = 0.25
 """Showings whose frames appeared within this share of a frame of each other have the same video."""
 
 DISTORTION = 0.03
-"""A picture that becomes this much wider or narrower is worth a warning."""
+"""A picture that becomes this much wider or narrower, or loses or gains this share, is worth a warning."""
 
 
-def scale_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def scale_frames(frames: np.ndarray, size: tuple[int, int], fit: Fit = "squeeze") -> np.ndarray:
     """Scale frames so that each new pixel is the average of the area that it covers.
 
     The average over the area (a box filter) is what keeps detail finer than the new pixels from folding into coarser
-    stripes. It keeps the mean of the frame, and never leaves the range of the old pixels.
+    stripes. It never leaves the range of the old pixels and, but for what is cut off or added, keeps the frame's mean.
 
     Parameters
     ----------
@@ -34,6 +36,9 @@ def scale_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ``(time, height, width)`` grey levels.
     size
         New ``(height, width)`` in pixels, smaller or larger.
+    fit
+        What happens to frames of another shape: ``squeeze`` makes them narrower or lower; ``crop`` cuts as much off
+        both sides, or off top and bottom; ``letterbox`` adds mid-grey bars there.
 
     Returns
     -------
@@ -42,30 +47,64 @@ def scale_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Examples
     --------
-    >>> scale_frames(np.array([[[0, 2], [4, 6]]]), (1, 2))
+    >>> frame = np.array([[[0, 2, 4, 6]]])
+    >>> scale_frames(frame, (1, 2))
+    array([[[1., 5.]]], dtype=float32)
+    >>> scale_frames(frame, (1, 2), "crop")
     array([[[2., 4.]]], dtype=float32)
+    >>> scale_frames(frame, (4, 4), "letterbox")[0, :, 0]
+    array([127.5 ,  63.75,  63.75, 127.5 ], dtype=float32)
     """
     scaled = np.asarray(frames, dtype=np.float32)
-    height, width = scaled.shape[1:]
-    if size[0] != height:
-        scaled = _area_weights(height, size[0]) @ scaled
-    if size[1] != width:
-        scaled = scaled @ _area_weights(width, size[1]).T
-    return scaled
+    old = height, width = scaled.shape[1], scaled.shape[2]
+    seen = _seen(old, size, fit)
+    filled = np.ones(size, dtype=np.float32)
+    if (size[0], seen[0]) != (height, height):
+        weights = _area_weights(height, size[0], seen[0])
+        scaled = weights @ scaled
+        filled *= weights.sum(axis=1)[:, None]
+    if (size[1], seen[1]) != (width, width):
+        weights = _area_weights(width, size[1], seen[1])
+        scaled = scaled @ weights.T
+        filled *= weights.sum(axis=1)
+    return scaled + np.float32(MID_GRAY) * (1 - filled) if fit == "letterbox" else scaled
 
 
-def shape_warnings(stimulus: Stimulus, trials: pd.DataFrame, size: tuple[int, int]) -> list[str]:
-    """Say where scaling squeezes the picture out of shape, one sentence for each size of movie."""
-    sizes = {}
-    for name in stimulus.presentations.loc[trials["presentation"].unique(), "store"].unique():
-        store = stimulus.stores[name]
-        sizes[store.height, store.width] = (size[1] / size[0]) / (store.width / store.height)
+def shape_warnings(stimulus: Stimulus, trials: pd.DataFrame, size: tuple[int, int], fit: Fit) -> list[str]:
+    """Say what is done to pictures of another shape, one sentence for each size of movie."""
+    stores = stimulus.presentations.loc[trials["presentation"].unique(), "store"].unique()
+    sizes = dict.fromkeys((stimulus.stores[name].height, stimulus.stores[name].width) for name in stores)
     return [
-        f"Movies of {height}x{width} pixels were scaled to {size[0]}x{size[1]}, which makes the picture "
-        f"{abs(wider - 1):.0%} {'wider' if wider > 1 else 'narrower'} in relation to its height."
-        for (height, width), wider in sizes.items()
-        if abs(wider - 1) > DISTORTION
+        f"Movies of {old[0]}x{old[1]} pixels were scaled to {size[0]}x{size[1]}, {words}."
+        for old in sizes
+        if (words := _change(old, size, fit))
     ]
+
+
+def _seen(old: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[float, float]:
+    """Height and width that the new frame shows, in old pixels, around the middle of the old frame."""
+    if fit == "squeeze":
+        return old
+    whole_height = old[0], old[0] * size[1] / size[0]
+    whole_width = old[1] * size[0] / size[1], old[1]
+    wider = old[1] >= whole_height[1]
+    return whole_height if wider == (fit == "crop") else whole_width
+
+
+def _change(old: tuple[int, int], size: tuple[int, int], fit: Fit) -> str:
+    high, wide = (shown / whole for shown, whole in zip(_seen(old, size, fit), old, strict=True))
+    sides = "left and right" if wide != 1 else "top and bottom"
+    if fit == "crop":
+        change, words = 1 - high * wide, f"{1 - high * wide:.0%} of them, at {sides}, cut off"
+    elif fit == "letterbox":
+        change = 1 - 1 / (high * wide)
+        words = f"of which gray bars at {sides} take {change:.0%}"
+    else:
+        ratio = (size[1] / size[0]) / (old[1] / old[0])
+        change = abs(ratio - 1)
+        direction = "wider" if ratio > 1 else "narrower"
+        words = f"which makes the picture {change:.0%} {direction} in relation to its height"
+    return words if change > DISTORTION else ""
 
 
 def fill_video(
@@ -74,6 +113,7 @@ def fill_video(
     trials: pd.DataFrame,
     clocks: Mapping[int, FrameClock],
     frame_rate: float,
+    fit: Fit = "squeeze",
 ) -> None:
     """Write the video of every trial; repeats whose frames came at the same times are computed once.
 
@@ -89,6 +129,8 @@ def fill_video(
         Clock of each presentation, by row label.
     frame_rate
         Frames per second of the common clock (Hz).
+    fit
+        What happens to movies of another shape, as in `scale_frames`.
     """
     size = (video.shape[1], video.shape[2])
     done: dict[str, pd.Series] = {}
@@ -103,7 +145,7 @@ def fill_video(
         store = stimulus.stores[stimulus.presentations.at[trial["presentation"], "store"]]
         starts = trial["onset"] + np.arange(trial["n_frames"]) / frame_rate
         edges = np.append(clock.onsets, clock.end)[span.start : span.stop + 1]
-        video[target] = clip_video(store, clock.frames[span], edges, starts, starts + 1 / frame_rate, size)
+        video[target] = clip_video(store, clock.frames[span], edges, starts, starts + 1 / frame_rate, size, fit)
         if model is None or trial["n_frames"] > model["n_frames"]:
             done[trial["clip"]] = trial
 
@@ -135,6 +177,7 @@ def clip_video(
     starts: np.ndarray,
     stops: np.ndarray,
     size: tuple[int, int],
+    fit: Fit = "squeeze",
 ) -> np.ndarray:
     """Bring displayed frames onto the common clock and to the common size.
 
@@ -150,6 +193,8 @@ def clip_video(
         ``(time,)`` bins of the common clock (s).
     size
         ``(height, width)`` wanted.
+    fit
+        What happens to movies of another shape, as in `scale_frames`.
 
     Returns
     -------
@@ -162,16 +207,17 @@ def clip_video(
     step = max(1, CHUNK_BYTES // (4 * store.height * store.width))
     for first in range(0, len(frames), step):
         chunk = slice(first, min(first + step, len(frames)))
-        scaled = scale_frames(store.read(frames[chunk]), size)
+        scaled = scale_frames(store.read(frames[chunk]), size, fit)
         video += weights[:, chunk].astype(np.float32) @ scaled.reshape(len(scaled), -1)
     return video.reshape(-1, *size)
 
 
 @lru_cache(maxsize=16)
-def _area_weights(old: int, new: int) -> np.ndarray:
-    edges = np.linspace(0, old, new + 1)
+def _area_weights(old: int, new: int, seen: float) -> np.ndarray:
+    """Share that each old pixel has in each new one, where these divide the middle ``seen`` old pixels."""
+    edges = np.linspace((old - seen) / 2, (old + seen) / 2, new + 1)
     pixels = np.arange(old + 1.0)
     shared = overlaps(edges[:-1], edges[1:], pixels[:-1], pixels[1:]).toarray()
-    weights = (shared / shared.sum(axis=1, keepdims=True)).astype(np.float32)
+    weights: np.ndarray = (shared * (new / seen)).astype(np.float32)
     weights.flags.writeable = False
     return weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,6 @@ from nwbrecon.cli.options import (
     Source,
     StimulusFolder,
     frame_size,
-    located,
     settings_for,
     show,
     talking,
@@ -43,9 +43,15 @@ def inspect(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw what was shown and recorded when.", show_default=False)
     ] = None,
+    most: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Of a dandiset or folder with several sessions, open so many.")
+    ] = 12,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a recording holds and if it will do."""
+    """Say what a recording holds and if it will do.
+
+    Of a dandiset or a folder with several sessions it lists them all, with what each holds.
+    """
     settings = settings_for(
         RunSettings,
         config,
@@ -55,12 +61,15 @@ def inspect(
         alignment__frame_rate=frame_rate,
         alignment__frame_size=frame_size(size),
     )
-    from nwbrecon.pipeline.inspection import inspect as inspected
+    from nwbrecon.pipeline.survey import Survey, inspect_all
 
     with talking(as_json):
-        inspection = inspected(located(source, dandi_instance), settings.alignment, measure=measure)
+        found = inspect_all(source, settings.alignment, measure=measure, dandi_instance=dandi_instance, most=most)
         if plot is not None:
-            from nwbrecon.pipeline.timeline import draw_timeline
+            if isinstance(found, Survey):
+                logging.getLogger("nwbrecon").warning("Nothing was drawn: --plot is for one recording.")
+            else:
+                from nwbrecon.pipeline.timeline import draw_timeline
 
-            draw_timeline(inspection, plot)
-        show(inspection, as_json)
+                draw_timeline(found, plot)
+        show(found, as_json)

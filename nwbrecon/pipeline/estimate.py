@@ -103,6 +103,7 @@ def estimate(source: Any, settings: RunSettings | None = None, steps: Sequence[s
     alignment = settings.alignment
     with open_as_set(source, alignment) as session, progress_shown(False):
         plan = plan_trials(session, alignment)
+        session = replace(session, responses=plan.groups)
         split = plan.trials["clip"].map(choose_split(plan.trials, alignment.frame_rate, [], alignment).of_clip)
         frames = plan.trials["n_frames"].groupby(split).sum()
         arrays = _array_bytes(session, plan, alignment)
@@ -154,7 +155,7 @@ def _alignment(session: Session, plan: TrialPlan, settings: AlignmentSettings) -
         spent += (time.perf_counter() - start) * n_samples * n_rois / np.prod(few.signal.shape)
     first = int(plan.trials["presentation"].iloc[0])
     start = time.perf_counter()
-    tried = len(scale_frames(session.stimulus.read(first, slice(0, _FRAMES)), settings.frame_size))
+    tried = len(scale_frames(session.stimulus.read(first, slice(0, _FRAMES)), settings.frame_size, settings.fit))
     # frames are read once for the movie, and a fraction of them for their duplicates and the latency
     return spent + 1.2 * (time.perf_counter() - start) * float(plan.trials["n_frames"].sum()) / tried
 

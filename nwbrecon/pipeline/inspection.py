@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from nwbrecon.alignment.align import align, frame_starts, plan_trials
-from nwbrecon.alignment.resample import coverage
-from nwbrecon.alignment.splits import choose_split, guard
-from nwbrecon.alignment.views import LONGEST_INTERVAL, sample_behavior
 from nwbrecon.config import AlignmentSettings
 from nwbrecon.errors import AlignmentError
 from nwbrecon.pipeline.opening import open_as_set
+from nwbrecon.pipeline.parts import (
+    SPLITS,
+    behavior_of,
+    overlap_of,
+    planes_of,
+    repeats_of,
+    split_of,
+    stimuli_of,
+    timeline_of,
+)
 from nwbrecon.pipeline.verdict import Verdict, judge, reliability
-from nwbrecon.session import Session, SignalKind
+from nwbrecon.session import Session
 from nwbrecon.session.describe import text_table
-from nwbrecon.session.series import median_interval
 
 __all__ = ["Inspection", "inspect", "inspect_session"]
 
-_SPLITS = ("train", "validation", "test")
 _MOST_ROWS = 8
 _SKETCH = (18, 32)
 
@@ -48,7 +52,8 @@ class Inspection:
         One entry a variable: ``name``, ``unit``, ``rate`` (Hz), ``start``, ``stop`` (s), ``coverage`` (share of the
         frames of the trials that would be used for which there is a value).
     overlap
-        ``stimulus`` and ``responses``: ``[start, stop]`` (s); ``covered``: share of the stimulus' time with responses.
+        ``stimulus`` and ``responses``: ``[start, stop]`` (s), None where there are none; ``covered``: share of the
+        stimulus' time with responses.
     split
         Trials that would be used: ``clips``, ``trials`` and ``unique_minutes`` for ``train``, ``validation`` and
         ``test``; empty where the recording cannot be used.
@@ -82,7 +87,7 @@ class Inspection:
     @property
     def usable(self) -> bool:
         """Whether an encoder could be trained and clips reconstructed."""
-        return set(_SPLITS) <= set(self.split)
+        return set(SPLITS) <= set(self.split)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON holds it."""
@@ -97,6 +102,8 @@ class Inspection:
         return f"{self.identity.get('location', '')}\nsession {session} of subject {subject or 'unknown'}"
 
     def _planes(self) -> list[str]:
+        if not self.planes:
+            return ["", "responses: none"]
         rows: list[tuple[str, ...]] = [
             (
                 plane["name"],
@@ -116,6 +123,8 @@ class Inspection:
         return text_table([("plane", "ROIs", "Hz", "seconds", "signal", "used as"), *rows])
 
     def _stimuli(self) -> list[str]:
+        if not self.stimuli:
+            return ["", "stimulus: none whose frames and times are known"]
         rows = [
             (
                 stimulus["name"],
@@ -156,7 +165,9 @@ class Inspection:
         return text_table([("behavior", "unit", "Hz", "seconds", "known"), *rows])
 
     def _use(self) -> list[str]:
-        lines = [f"responses cover {self.overlap['covered']:.0%} of the stimulus' time"]
+        lines = []
+        if self.planes and self.stimuli:
+            lines.append(f"responses cover {self.overlap['covered']:.0%} of the stimulus' time")
         if self.split:
             rows = [
                 (name, str(part["clips"]), str(part["trials"]), f"{part['unique_minutes']:.1f}")
@@ -207,10 +218,10 @@ def inspect(source: Any, settings: AlignmentSettings | None = None, *, measure: 
     SourceError
         If there is nothing to open, or it is not NWB.
     SessionError
-        If the file holds no responses or no stimulus.
+        If what it holds cannot be understood. A file without responses or without a stimulus is described all the same.
     """
     settings = settings or AlignmentSettings()
-    with open_as_set(source, settings) as session:
+    with open_as_set(source, settings, incomplete=True) as session:
         return inspect_session(session, settings, measure=measure)
 
 
@@ -219,29 +230,33 @@ def inspect_session(session: Session, settings: AlignmentSettings, *, measure: b
     inspection = Inspection(
         identity=session.identity,
         subject=session.subject,
-        planes=_planes(session, settings),
-        stimuli=_stimuli(session),
-        repeats=_repeats(session.stimulus.shown),
+        planes=planes_of(session, settings),
+        stimuli=stimuli_of(session),
+        repeats=repeats_of(session.stimulus.shown),
         behavior=[],
-        overlap=_overlap(session),
-        timeline=_timeline(session),
+        overlap=overlap_of(session),
+        timeline=timeline_of(session),
         warnings=list(session.warnings),
     )
     frames = np.empty(0)
     try:
+        if session.lacks:
+            raise AlignmentError(" ".join(session.lacks))
         plan = plan_trials(session, settings)
         inspection.warnings += plan.warnings
+        used = replace(session, responses=plan.groups)
+        inspection.planes, inspection.overlap = planes_of(used, settings), overlap_of(used)
         for plane in inspection.planes:
             plane["delay"] = plan.delays[plane["name"]]
         frames = frame_starts(plan.trials, settings.frame_rate)
-        inspection.split, inspection.reason = _split(plan.trials, settings, inspection.warnings)
+        inspection.split, inspection.reason = split_of(plan.trials, settings, inspection.warnings)
         if measure:
             inspection.measured = _measure(session, settings, inspection.warnings)
     except AlignmentError as error:
         inspection.reason = str(error)
-    inspection.behavior = _behavior(session, frames, settings)
+    inspection.behavior = behavior_of(session, frames, settings)
     inspection.verdict = judge(
-        rois=session.n_rois,
+        rois=sum(plane["rois"] for plane in inspection.planes),
         split=inspection.split,
         covered=inspection.overlap["covered"],
         behavior=session.behavior,
@@ -265,143 +280,6 @@ def _measure(session: Session, settings: AlignmentSettings, warnings: list[str])
         "latency_clear": latency["clear"],
         "reliability": reliability(aligned),
     }
-
-
-def _timeline(session: Session) -> list[dict[str, Any]]:
-    rows = session.stimulus.presentations
-    return [
-        {"onset": onset, "offset": offset, "clip": clip, "kind": kind, "stimulus": session.stimulus.stores[store].name}
-        for onset, offset, clip, kind, store in zip(
-            rows["onset"].tolist(), rows["offset"].tolist(), rows["clip"], rows["kind"], rows["store"], strict=True
-        )
-    ]
-
-
-def _planes(session: Session, settings: AlignmentSettings) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": group.name,
-            "rois": group.n_rois,
-            "rate": group.sampling_rate,
-            "start": float(group.timestamps[0]),
-            "stop": float(group.timestamps[-1]),
-            "signal": group.kind.value,
-            "used_as": _used_as(group.kind, deconvolve=settings.responses.deconvolve),
-            "path": group.signal.path,
-            "alternatives": {path: signal.kind.value for path, signal in group.alternatives.items()},
-            "neuropil": group.neuropil.path if group.neuropil is not None else None,
-            "indicator": group.indicator,
-            "delay": group.delay,
-        }
-        for group in session.responses.values()
-    ]
-
-
-def _used_as(kind: SignalKind, *, deconvolve: bool) -> str:
-    if kind in (SignalKind.EVENTS, SignalKind.SPIKES):
-        return "as it is"
-    return "deconvolved" if deconvolve else "dF/F"
-
-
-def _stimuli(session: Session) -> list[dict[str, Any]]:
-    entries = []
-    for key, rows in session.stimulus.shown.groupby("store", sort=False):
-        store = session.stimulus.stores[str(key)]
-        first = session.stimulus.clocks(int(rows.index[0])).onsets
-        entries.append(
-            {
-                "name": store.name,
-                "kinds": sorted(set(rows["kind"])),
-                "clips": int(rows["clip"].nunique()),
-                "showings": len(rows),
-                **_minutes(rows),
-                "height": store.height,
-                "width": store.width,
-                "rate": 1 / median_interval(first) if len(first) > 1 else None,
-                "start": float(rows["onset"].min()),
-                "stop": float(rows["offset"].max()),
-            }
-        )
-    return entries
-
-
-def _minutes(rows: pd.DataFrame) -> dict[str, float]:
-    seconds = rows["offset"] - rows["onset"]
-    return {
-        "minutes": float(seconds.sum() / 60),
-        "unique_minutes": float(seconds.groupby(rows["clip"]).max().sum() / 60),
-    }
-
-
-def _repeats(shown: pd.DataFrame) -> list[dict[str, Any]]:
-    times = shown.groupby("clip")["clip"].transform("size")
-    return [
-        {"times": int(count), "clips": int(rows["clip"].nunique()), "unique_minutes": _minutes(rows)["unique_minutes"]}
-        for count, rows in shown.groupby(times)
-    ]
-
-
-def _overlap(session: Session) -> dict[str, Any]:
-    shown = session.stimulus.shown
-    onsets, offsets = shown["onset"].to_numpy(), shown["offset"].to_numpy()
-    # tenths of a second: fine enough for a share, coarse enough for hours of stimulus
-    starts = np.concatenate(
-        [np.arange(on, max(off - 0.05, on + 1e-3), 0.1) for on, off in zip(onsets, offsets, strict=True)]
-    )
-    covered = np.zeros(len(starts), dtype=bool)
-    clocks = [group.timestamps + group.delay for group in session.responses.values()]
-    for clock in clocks:
-        longest = LONGEST_INTERVAL * median_interval(clock)
-        covered |= coverage(clock, np.ones(len(clock), dtype=bool), starts, starts + 0.1, longest=longest)
-    return {
-        "stimulus": [float(onsets.min()), float(offsets.max())],
-        "responses": [float(min(clock[0] for clock in clocks)), float(max(clock[-1] for clock in clocks))],
-        "covered": float(covered.mean()),
-    }
-
-
-def _split(
-    trials: pd.DataFrame, settings: AlignmentSettings, warnings: list[str]
-) -> tuple[dict[str, dict[str, Any]], str]:
-    split = choose_split(trials, settings.frame_rate, [], settings)
-    warnings += split.warnings
-    trials = trials.assign(split=trials["clip"].map(split.of_clip))
-    guarded = guard(trials, settings.frame_rate, settings.guard_seconds)
-    trials["left"] = trials["n_frames"] - np.add.reduceat(guarded, trials["first_frame"], dtype=int)
-    trials = trials[trials["left"] > 0]
-    table = {}
-    for name in _SPLITS:
-        rows = trials[trials["split"] == name]
-        if len(rows):
-            frames = rows.groupby("clip")["left"].max().sum()
-            table[name] = {
-                "clips": int(rows["clip"].nunique()),
-                "trials": len(rows),
-                "unique_minutes": float(frames / settings.frame_rate / 60),
-            }
-    return table, split.reason
-
-
-def _behavior(session: Session, frames: np.ndarray, settings: AlignmentSettings) -> list[dict[str, Any]]:
-    def known(name: str) -> float | None:
-        if not len(frames):
-            return None
-        series = session.behavior[name]
-        values = sample_behavior(series, frames, frames + 1 / settings.frame_rate, settings.behavior_gap_seconds)
-        return float(np.isfinite(values).mean())
-
-    return [
-        {
-            "name": name,
-            "unit": series.unit,
-            "rate": 1 / median_interval(series.timestamps) if len(series.timestamps) > 1 else None,
-            "start": float(series.timestamps[0]),
-            "stop": float(series.timestamps[-1]),
-            "origin": series.origin,
-            "coverage": known(name),
-        }
-        for name, series in session.behavior.items()
-    ]
 
 
 def _span(entry: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nwbrecon.alignment import align
-from nwbrecon.config import RunSettings, load_settings
+from nwbrecon.config import RunSettings, load_settings, stored_alignment
 from nwbrecon.encoding import train
 from nwbrecon.errors import ResultsError, SettingsError
 from nwbrecon.evaluation import evaluate
@@ -230,7 +230,8 @@ def _settings(path: Path, content: dict[str, Any]) -> RunSettings:
             f"{path} does not say with which settings of {', '.join(missing)} it was made.",
             "What `nwbrecon run` and `nwbrecon reconstruct` write says so.",
         )
-    return load_settings(RunSettings, **{part: found[part] for part in _PARTS})
+    alignment = stored_alignment(found["alignment"]).model_dump()
+    return load_settings(RunSettings, **{part: found[part] for part in _PARTS} | {"alignment": alignment})
 
 
 def _find_source(path: Path, content: dict[str, Any]) -> Any:

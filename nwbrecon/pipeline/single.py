@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nwbrecon.alignment import AlignedSession, align
-from nwbrecon.config import AlignmentSettings, RunSettings, load_settings
+from nwbrecon.config import AlignmentSettings, RunSettings, stored_alignment
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.evaluation import evaluate
@@ -139,7 +139,7 @@ def reconstruct_recording(
     settings, out = settings or RunSettings(), Path(out)
     _refuse_existing(out, overwrite=overwrite)
     ensemble = EncoderEnsemble.load(encoder)
-    alignment = load_settings(AlignmentSettings, **ensemble.info["alignment"])
+    alignment = stored_alignment(ensemble.info["alignment"])
     if settings.alignment not in (RunSettings().alignment, alignment):
         raise SettingsError(
             f"Settings of alignment are given that differ from those that {encoder} was trained with.",

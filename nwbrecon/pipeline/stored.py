@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from nwbrecon.alignment import AlignedSession, align
-from nwbrecon.config import AlignmentSettings, EvaluationSettings, load_settings
+from nwbrecon.config import EvaluationSettings, stored_alignment
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.evaluation.evaluate import evaluate, refuse_training_clips, score_movies
@@ -160,7 +160,7 @@ def _with_true_movies(path: str | Path, source: Any) -> Iterator[tuple[Results, 
         yield results, None
         return
     content = results.provenance
-    settings = load_settings(AlignmentSettings, **content["settings"].get("alignment", {}))
+    settings = stored_alignment(content["settings"].get("alignment", {}))
     with open_session(source, signal=settings.responses.signal) as session:
         check_source(path, content, session)
         aligned = align(session, settings)

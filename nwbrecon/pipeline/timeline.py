@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nwbrecon.errors import SettingsError
+from nwbrecon.errors import SessionError, SettingsError
 from nwbrecon.pipeline.inspection import Inspection
 from nwbrecon.storage import atomic_path
 
@@ -31,8 +31,15 @@ def timeline_figure(inspection: Inspection) -> Figure:
     -------
     matplotlib.figure.Figure
         Made without pyplot: ``savefig`` writes it.
+
+    Raises
+    ------
+    SessionError
+        If the recording holds nothing that has a time.
     """
     lanes = _lanes(inspection)
+    if not lanes:
+        raise SessionError("The recording holds neither responses nor stimulus nor behavior that could be drawn.")
     stop = max(span[1] for _, spans, _ in lanes for span in spans)
     unit, scale = ("min", 1 / 60) if stop > _SECONDS_IN_MINUTES else ("s", 1.0)
     figure = Figure(figsize=(10, 1.2 + 0.28 * len(lanes)), layout="constrained")

@@ -129,15 +129,18 @@ def prepare(
         predicted = predict_responses(encoder, aligned, stored) if settings.include_predictions else {}
     if content.get("command_line"):
         content["command_line"] = provenance.portable_command(content["command_line"])
-    content = provenance.portable_text(content, _folders(session or aligned))
+    content = provenance.portable_text(content, _folders(session or aligned, aligned))
     return Prepared(stored, scores, true_movies, content, aligned, settings, rois, predicted, training)
 
 
-def _folders(source: Session | AlignedSession | None) -> list[Path]:
-    """Folders that the source is in, on this computer."""
+def _folders(source: Session | AlignedSession | None, aligned: AlignedSession | None) -> list[Path]:
+    """Folders that the source is in, and what the settings name, on this computer."""
     identity = source.identity if source is not None else {}
     places = [identity.get("location"), *(file.get("location") for file in identity.get("files", ()))]
-    return [folder for place in places if place for folder in (Path(place), Path(place).parent) if folder.is_dir()]
+    folders = [folder for place in places if place for folder in (Path(place), Path(place).parent)]
+    named: dict[str, Any] = dict(aligned.settings) if aligned is not None else {}
+    beside = [named.get("roi_table"), (named.get("reading") or {}).get("stimulus_folder")]
+    return [folder for folder in (*folders, *(Path(path).parent for path in beside if path)) if folder.is_dir()]
 
 
 def _in_time_order(reconstructions: Reconstructions) -> Reconstructions:

@@ -50,6 +50,9 @@ PREFERENCE = (SignalKind.SPIKES, SignalKind.EVENTS, SignalKind.DFF, SignalKind.C
 """Of several signals of the same ROIs, which to use: the one that the fewest steps lead from to activity."""
 
 
+_VALUES_AT_ONCE = 2**25
+
+
 @dataclass
 class Signal:
     """One stored signal of a group of ROIs, unread.
@@ -153,6 +156,37 @@ class ResponseGroup:
         del stored[chosen.path]
         return replace(self, signal=chosen, alternatives=stored)
 
+    def only(self, chosen: np.ndarray) -> ResponseGroup:
+        """Return the group with some of its ROIs, in their order.
+
+        Parameters
+        ----------
+        chosen
+            ``(roi,)`` bool.
+        """
+        columns = np.flatnonzero(chosen)
+        return replace(
+            self,
+            rois=self.rois.iloc[columns],
+            signal=_columns_of(self.signal, columns),
+            neuropil=None if self.neuropil is None else _columns_of(self.neuropil, columns),
+            alternatives={path: _columns_of(signal, columns) for path, signal in self.alternatives.items()},
+        )
+
+
+def _columns_of(signal: Signal, columns: np.ndarray) -> Signal:
+    # a file is read in whole rows, so that a piece which is small after the selection may be large before
+    step = max(1, _VALUES_AT_ONCE // max(1, signal.shape[1]))
+
+    def read(start: int, stop: int) -> np.ndarray:
+        values = np.empty((max(0, min(stop, signal.shape[0]) - start), len(columns)), dtype=np.float32)
+        for first in range(0, len(values), step):
+            last = min(first + step, len(values))
+            values[first:last] = signal.read(start + first, start + last)[:, columns]
+        return values
+
+    return replace(signal, read=read, shape=(signal.shape[0], len(columns)))
+
 
 class FrameStore(Protocol):
     """Where the pixels of a stimulus are.
@@ -255,6 +289,15 @@ class Stimulus:
     clocks: Callable[[int], FrameClock]
     screens: Mapping[str, ScreenGeometry] = field(default_factory=dict)
 
+    @classmethod
+    def nothing(cls) -> Stimulus:
+        """Make the stimulus of a recording that holds none."""
+        columns = {"onset": float, "offset": float, "n_frames": int}
+        columns |= dict.fromkeys(("clip", "film", "store", "kind", "split"), object)
+        table = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+        clocks: dict[int, FrameClock] = {}
+        return cls(table, {}, clocks.__getitem__)
+
     @property
     def shown(self) -> pd.DataFrame:
         """The presentations, those of a gray screen left out."""
@@ -315,6 +358,9 @@ class Session:
         ``(interval, 2)`` seconds on the session clock between which the file says that its data are not to be used.
     source
         What it was opened from; ``source.digest()`` gives the SHA-256 of the file, at the price of reading all of it.
+    lacks
+        Why it has no responses or no stimulus, in sentences; empty where it has both (`open_session` gives no other,
+        unless asked to).
     """
 
     identity: dict[str, Any]
@@ -326,6 +372,7 @@ class Session:
     invalid_times: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
     closers: list[Callable[[], None]] = field(default_factory=list)
     source: Source | None = None
+    lacks: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         from nwbrecon.session.describe import describe

@@ -37,6 +37,7 @@ def open_session(
     stimulus_folder: str | Path | None = None,
     screen: ScreenGeometry | None = None,
     dandi_instance: str | None = None,
+    incomplete: bool = False,
 ) -> Session:
     """Open a recording: find its responses, its stimulus and its behavior, whatever way the file lays them out.
 
@@ -67,6 +68,8 @@ def open_session(
         Where the screen stood, where the file does not say it or says it wrongly.
     dandi_instance
         Name or API URL of the DANDI archive, where it is not DANDI itself.
+    incomplete
+        Give what there is where the file holds no responses or no stimulus; `Session.lacks` then says so.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def open_session(
     SourceError
         If there is nothing to open, or it is not NWB.
     SessionError
-        If the file holds no responses or no stimulus, and what it holds in their place.
+        If the file holds no responses or no stimulus, and what it holds in their place (unless `incomplete`).
 
     Examples
     --------
@@ -98,7 +101,7 @@ def open_session(
             folder=None if stimulus_folder is None else Path(stimulus_folder).expanduser(),
             screen=screen,
         )
-        return _session(resolved, files, signal, shown, dict(plane_delays or {}))
+        return _session(resolved, files, signal, shown, dict(plane_delays or {}), incomplete=incomplete)
     except BaseException:
         while closers:
             closers.pop()()
@@ -111,6 +114,8 @@ def _session(
     signal: str,
     find_shown: Callable[..., Stimulus | None],
     delays: dict[str, float],
+    *,
+    incomplete: bool,
 ) -> Session:
     warnings = [*source.notes, *(note for file in files for note in file.notes)]
     contents = [list(walk(file.nwbfile)) for file in files]
@@ -136,12 +141,15 @@ def _session(
     groups = {} if signal == "spikes" else _roi_groups(files, contents, signal, warnings)
     if groups and units:
         warnings.append('The sorted units of the file were left out; signal="spikes" takes them in place of the ROIs.')
-    if shown is None and (groups or units):
-        raise _no_stimulus(source, everything, warnings)
     if shown is not None and units and not groups:
         groups = _unit_groups(files, contents, shown, warnings)
-    if shown is None or not groups:
-        raise _no_responses(source, everything, warnings)
+    missing = []
+    if not (groups or (shown is None and units)):
+        missing.append(_no_responses(source, everything, warnings))
+    if shown is None:
+        missing.append(_no_stimulus(source, everything, warnings))
+    if missing and not incomplete:
+        raise missing[0]
     for name, delay in delays.items():
         if name not in groups:
             raise SessionError(
@@ -163,12 +171,13 @@ def _session(
         identity=identity,
         subject=_subject(files[0].nwbfile.subject),
         responses=groups,
-        stimulus=shown,
+        stimulus=shown or Stimulus.nothing(),
         behavior=behavior,
         warnings=list(dict.fromkeys(warnings)),
         invalid_times=invalid,
         closers=[file.close for file in files],
         source=source,
+        lacks=[str(error) for error in missing],
     )
 
 

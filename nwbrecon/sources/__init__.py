@@ -2,11 +2,12 @@
 
 from nwbrecon.sources.archive import list_assets
 from nwbrecon.sources.cache import CacheEntry, cache_entries, clear_cache
-from nwbrecon.sources.model import OpenFile, Source, SourceFile
-from nwbrecon.sources.spec import fetch, resolve
+from nwbrecon.sources.model import ListedSession, OpenFile, Source, SourceFile
+from nwbrecon.sources.spec import fetch, resolve, sessions_in
 
 __all__ = [
     "CacheEntry",
+    "ListedSession",
     "OpenFile",
     "Source",
     "SourceFile",
@@ -15,4 +16,5 @@ __all__ = [
     "fetch",
     "list_assets",
     "resolve",
+    "sessions_in",
 ]

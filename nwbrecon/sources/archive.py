@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from nwbrecon.errors import SourceError
 from nwbrecon.sources.beside import places_beside
 from nwbrecon.sources.cache import CacheEntry, default_cache
-from nwbrecon.sources.choice import Listed, choose_session, is_nwb, label_of
-from nwbrecon.sources.model import Source
+from nwbrecon.sources.choice import Listed, choose_session, is_nwb, label_of, list_sessions
+from nwbrecon.sources.model import ListedSession, Source
 from nwbrecon.sources.remote import RemoteContent, RemoteFile, from_cache, zarr_elsewhere
 from nwbrecon.sources.transfer import HttpBytes, PatientAdapter, UnreachableError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from dandi.dandiapi import DandiAPIClient, RemoteAsset, RemoteDandiset
 
-__all__ = ["DandiFile", "DandiSpec", "dandi_source", "list_assets", "parse_dandi"]
+__all__ = ["DandiFile", "DandiSpec", "dandi_sessions", "dandi_source", "list_assets", "parse_dandi"]
 
 _VERSION = r"draft|\d+\.\d+\.\d+"
 
@@ -193,19 +193,48 @@ def dandi_source(spec: DandiSpec, dandi_instance: str | None = None) -> Source:
         If there is nothing of that name, several sessions fit, access is refused, or the archive does not answer and
         the cache holds nothing that fits.
     """
+    where, found, notes = _find(spec, dandi_instance)
+    chosen, more = choose_session(list(found), where)
+    return _source(found, chosen, [*more, *notes])
+
+
+def dandi_sessions(spec: DandiSpec, dandi_instance: str | None = None) -> list[ListedSession]:
+    """List the sessions in a dandiset that a spec names, in order of their names.
+
+    Raises
+    ------
+    SourceError
+        If there is nothing of that name, access is refused, or the archive does not answer and the cache holds nothing
+        that fits.
+    """
+    where, found, notes = _find(spec, dandi_instance)
+    return list_sessions(list(found), where, lambda chosen, more: _source(found, chosen, [*more, *notes]))
+
+
+def _find(
+    spec: DandiSpec, dandi_instance: str | None
+) -> tuple[str, dict[Listed, DandiFile | CachedDandiFile], list[str]]:
+    """Give what was named, its version filled in; the files that fit; and what to say of it, in sentences."""
     client = _client(spec.instance or dandi_instance)
     try:
         dandiset, version = _dandiset(client, spec)
         assets = {asset.path: asset for asset in _matching(dandiset, version)}
     except UnreachableError as failure:
-        return _from_cache(client, spec, failure)
+        known = _known(client, spec, failure)
+        return str(spec), known, []
     if not assets:
         raise _nothing(dandiset, version)
-    listed = [Listed(asset.path, asset.size) for asset in assets.values()]
-    chosen, notes = choose_session(listed, str(version))
+    notes = []
     if spec.version is None and version.version == "draft":
         notes.append(f"Dandiset {spec.dandiset} has no published version; its draft is used, which may still change.")
-    files = tuple(DandiFile(replace(version, path=file.path), assets[file.path]) for file in chosen)
+    found: dict[Listed, DandiFile | CachedDandiFile] = {
+        Listed(path, asset.size): DandiFile(replace(version, path=path), asset) for path, asset in assets.items()
+    }
+    return str(version), found, notes
+
+
+def _source(found: Mapping[Listed, DandiFile | CachedDandiFile], chosen: list[Listed], notes: list[str]) -> Source:
+    files = tuple(found[file] for file in chosen)
     return Source(", ".join(file.location for file in files), files, tuple(notes))
 
 
@@ -360,8 +389,10 @@ def _nothing(dandiset: RemoteDandiset, spec: DandiSpec) -> SourceError:
     )
 
 
-def _from_cache(client: DandiAPIClient, spec: DandiSpec, failure: UnreachableError) -> Source:
-    """Serve what was read before, while the archive does not answer."""
+def _known(
+    client: DandiAPIClient, spec: DandiSpec, failure: UnreachableError
+) -> dict[Listed, DandiFile | CachedDandiFile]:
+    """Find what was read before, while the archive does not answer."""
     known: dict[str, CacheEntry] = {}
     version = spec.version
     for entry in default_cache().entries():
@@ -373,6 +404,4 @@ def _from_cache(client: DandiAPIClient, spec: DandiSpec, failure: UnreachableErr
             known[about["path"]] = entry
     if not known:
         raise failure
-    chosen, notes = choose_session([Listed(path, entry.size) for path, entry in known.items()], str(spec))
-    files = tuple(CachedDandiFile(from_cache(known[file.path], failure)) for file in chosen)
-    return Source(", ".join(file.location for file in files), files, tuple(notes))
+    return {Listed(path, entry.size): CachedDandiFile(from_cache(entry, failure)) for path, entry in known.items()}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
 from nwbrecon.errors import SourceError
+from nwbrecon.sources.model import ListedSession, Source
 from nwbrecon.storage import size_text
 
-__all__ = ["Listed", "choose_session", "is_nwb", "label_of", "session_key", "sessions_of"]
+__all__ = ["Listed", "choose_session", "is_nwb", "label_of", "list_sessions", "session_key", "sessions_of"]
 
 _LISTED = 5
 
@@ -129,6 +130,46 @@ def choose_session(files: list[Listed], where: str) -> tuple[list[Listed], list[
     return sorted(chosen, key=lambda file: file.path), notes
 
 
+def list_sessions(
+    files: list[Listed], where: str, source_of: Callable[[list[Listed], list[str]], Source]
+) -> list[ListedSession]:
+    """Say of each session that there is how to name it, how large it is, and where.
+
+    Parameters
+    ----------
+    files
+        What fits what the user named.
+    where
+        The dandiset and its version, or the folder.
+    source_of
+        ``source_of(chosen, notes)`` makes a source of the files that `choose_session` gives.
+    """
+    sessions = []
+    for key, own in sessions_of(files).items():
+        source, problem = None, ""
+        try:
+            source = source_of(*choose_session(own, where))
+        except SourceError as error:
+            problem = str(error)
+        sessions.append(
+            ListedSession(
+                name=_named(where, key, own),
+                subject=label_of(own[0].path, "sub"),
+                session=label_of(own[0].path, "ses"),
+                size=sum(file.size for file in own),
+                n_files=len(own),
+                source=source,
+                problem=problem,
+            )
+        )
+    return sessions
+
+
+def _named(where: str, key: str, files: list[Listed]) -> str:
+    base = re.match(r"dandi:\d{6}(@[^/]+)?", where)
+    return f"{base[0] if base else where}/{files[0].path if len(files) == 1 else f'{key}*'}"
+
+
 def _by_plane(files: list[Listed]) -> dict[str, list[Listed]]:
     planes: dict[str, list[Listed]] = {}
     for file in files:
@@ -154,13 +195,11 @@ def _several(where: str, n_files: int, sessions: dict[str, list[Listed]]) -> Sou
         for key, files in list(sessions.items())[:_LISTED]
     ]
     more = f", and {len(sessions) - _LISTED} more" if len(sessions) > _LISTED else ""
-    first = next(iter(sessions.values()))
-    example = first[0].path if len(first) == 1 else f"{next(iter(sessions))}*"
-    base = re.match(r"dandi:\d{6}(@[^/]+)?", where)
+    key, first = next(iter(sessions.items()))
     return SourceError(
         f"{where} holds {len(sessions)} sessions ({n_files} files): {', '.join(listed)}{more}.",
         "One session was expected.",
-        f"Name one, such as {base[0] if base else where}/{example}",
+        f"Name one, such as {_named(where, key, first)} (`nwbrecon inspect {where}` says what each holds).",
     )
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from nwbrecon.errors import SourceError
 from nwbrecon.sources.beside import inside
-from nwbrecon.sources.choice import Listed, choose_session, is_nwb
+from nwbrecon.sources.choice import Listed, choose_session, is_nwb, list_sessions
 from nwbrecon.sources.hdf5 import open_hdf5, read_nwb
-from nwbrecon.sources.model import OpenFile, Source, SourceFile
+from nwbrecon.sources.model import ListedSession, OpenFile, Source, SourceFile
 from nwbrecon.sources.zarr import ZarrFolder, is_zarr
 from nwbrecon.storage import digest
 
-__all__ = ["LocalFile", "local_source"]
+__all__ = ["LocalFile", "local_sessions", "local_source"]
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,37 @@ def local_source(places: Sequence[Path]) -> Source:
     return Source(", ".join(file.location for file in files), files)
 
 
+def local_sessions(folder: Path) -> list[ListedSession]:
+    """List the sessions in a folder, in order of their names.
+
+    Raises
+    ------
+    SourceError
+        If it may not be read, or holds no NWB file.
+    """
+    _check(folder)
+
+    def source_of(chosen: list[Listed], notes: list[str]) -> Source:
+        source = _source(folder, chosen, notes)
+        return replace(source, location=", ".join(file.location for file in source.files))
+
+    return list_sessions(_listed(folder), str(folder), source_of)
+
+
 def _session_in(folder: Path) -> Source:
+    return _source(folder, *choose_session(_listed(folder), str(folder)))
+
+
+def _listed(folder: Path) -> list[Listed]:
     listed = [Listed(path.name, _size(path)) for path in folder.glob("*.nwb*") if is_nwb(path.name)]
     if not listed:
         raise _no_nwb(folder)
-    chosen, notes = choose_session(listed, str(folder))
-    return Source(str(folder.absolute()), tuple(_file(folder / one.path) for one in chosen), tuple(notes))
+    return listed
+
+
+def _source(folder: Path, chosen: list[Listed], notes: list[str]) -> Source:
+    files = tuple(_file(folder / one.path) for one in chosen)
+    return Source(str(folder.absolute()), files, tuple(notes))
 
 
 def _file(path: Path) -> SourceFile:

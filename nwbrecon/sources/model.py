@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol
 from nwbrecon.errors import SourceError
 from nwbrecon.storage import digest
 
-__all__ = ["OpenFile", "Source", "SourceFile"]
+__all__ = ["ListedSession", "OpenFile", "Source", "SourceFile"]
 
 
 @dataclass
@@ -107,6 +107,35 @@ class Source:
         if None in digests:
             return None
         return digests[0] if len(digests) == 1 else digest(digests)
+
+
+@dataclass(frozen=True)
+class ListedSession:
+    """One of the sessions that a dandiset or a folder holds.
+
+    Attributes
+    ----------
+    name
+        What to type to open it.
+    subject, session
+        By the names of its files; empty where these do not say.
+    size
+        Bytes of all its files.
+    n_files
+        Number of its files.
+    source
+        Where it is; None where its files do not make one recording.
+    problem
+        Why not.
+    """
+
+    name: str
+    subject: str
+    session: str
+    size: int
+    n_files: int
+    source: Source | None = field(repr=False)
+    problem: str = ""
 
 
 def _session_of(file: OpenFile) -> str:

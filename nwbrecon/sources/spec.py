@@ -11,14 +11,15 @@ from typing import Any
 import h5py
 
 from nwbrecon.errors import SourceError
-from nwbrecon.sources.archive import dandi_source, parse_dandi
+from nwbrecon.sources.archive import dandi_sessions, dandi_source, parse_dandi
 from nwbrecon.sources.handed import HandedBytes, HandedHDF5, HandedNWB
-from nwbrecon.sources.local import LocalFile, local_source
-from nwbrecon.sources.model import Source, SourceFile
+from nwbrecon.sources.local import LocalFile, local_sessions, local_source
+from nwbrecon.sources.model import ListedSession, Source, SourceFile
 from nwbrecon.sources.remote import RemoteFile
 from nwbrecon.sources.url import Transport, UrlFile
+from nwbrecon.sources.zarr import is_zarr
 
-__all__ = ["fetch", "resolve"]
+__all__ = ["fetch", "resolve", "sessions_in"]
 
 
 def resolve(spec: Any, *, dandi_instance: str | None = None, transport: Transport = "requests") -> Source:
@@ -74,6 +75,36 @@ def resolve(spec: Any, *, dandi_instance: str | None = None, transport: Transpor
             tuple(note for source in sources for note in source.notes),
         )
     return _handed(spec)
+
+
+def sessions_in(spec: Any, *, dandi_instance: str | None = None) -> list[ListedSession]:
+    """List the sessions of a dandiset or a folder, by names and sizes alone.
+
+    Parameters
+    ----------
+    spec
+        As for `resolve`, but for the number of sessions.
+    dandi_instance
+        As for `resolve`.
+
+    Returns
+    -------
+    list of ListedSession
+        In order of their names; empty where something else was named, which can only be one session.
+
+    Raises
+    ------
+    SourceError
+        If there is nothing there.
+    """
+    if not isinstance(spec, str | os.PathLike):
+        return []
+    text = os.fspath(spec)
+    path = _path(text)
+    if path.is_dir() and not is_zarr(path):
+        return local_sessions(path)
+    dandiset = None if path.exists() else parse_dandi(text)
+    return [] if dandiset is None else dandi_sessions(dandiset, dandi_instance)
 
 
 def fetch(spec: Any, *, dandi_instance: str | None = None) -> list[Path]:

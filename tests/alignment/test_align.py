@@ -224,6 +224,35 @@ def test_warnings_of_the_session_come_first(microns_like):
     microns_like.warnings.append("The file has no pupil.")
     assert nr.align(microns_like, frame_size=(9, 9)).warnings[:2] == [
         "The file has no pupil.",
-        "Movies of 18x32 pixels were scaled to 9x9, which makes the picture 44% narrower in relation to its height.",
+        "Movies of 18x32 pixels were scaled to 9x9, 44% of them, at left and right, cut off.",
     ]
     assert microns_like.warnings == ["The file has no pupil."]
+
+
+def test_the_screen_may_lag_the_stamps(microns_like):
+    stamped = nr.align(microns_like, frame_size=SIZE)
+    late = nr.align(microns_like, frame_size=SIZE, monitor_delay_seconds=0.05)
+    np.testing.assert_allclose(late.trials["onset"], stamped.trials["onset"] + 0.05)
+    np.testing.assert_array_equal(late.video, stamped.video)
+    # what was made to follow the stamps by 100 ms follows the screen by half of that
+    assert late.info["latency"]["seconds"] == pytest.approx(0.05, abs=0.02)
+
+
+def test_a_movie_of_another_shape_is_cropped_unless_asked_otherwise(make_session):
+    """A wide movie whose outer columns are white: 8x24 in 8x16 loses four columns at either side."""
+    frames = np.full((90, 8, 24), 100, np.uint8)
+    frames[:, :, :4] = frames[:, :, -4:] = 255
+    frames[::2, 3:5] //= 2
+    session = make_session({str(n): frames for n in range(8)}, [(str(n), 5 + 3.0 * n) for n in range(8)])
+    options = {"frame_size": (8, 16), "duplicate_correlation": 1}
+    cropped = nr.align(session, **options)
+    np.testing.assert_allclose(cropped.video[0], frames[0, :, 4:20], atol=0.1)
+    assert "Movies of 8x24 pixels were scaled to 8x16, 33% of them, at left and right, cut off." in cropped.warnings
+    squeezed = nr.align(session, fit="squeeze", **options)
+    np.testing.assert_allclose(squeezed.video[1, 0], [255, 255, 203.3, *[100] * 10, 203.3, 255, 255], atol=0.1)
+    boxed = nr.align(session, fit="letterbox", **options)
+    # a third of the rows is gray, the rest shows every column
+    np.testing.assert_allclose(boxed.video[1, :, 8], [127.5, 109.17, *[100] * 4, 109.17, 127.5], atol=0.1)
+    np.testing.assert_allclose(boxed.video[1, 3], squeezed.video[1, 3], atol=0.1)
+    again = nr.align(session, AlignmentSettings.model_validate(boxed.settings))
+    np.testing.assert_array_equal(again.video, boxed.video)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ def stimulus(rows):
         onsets = onset + np.arange(n) / 30 if onsets is None else np.asarray(onsets, dtype=float)
         clocks[label] = FrameClock(np.arange(n), onsets, float(onsets[-1] + 1 / 30))
         table.append({"onset": onset, "clip": clip, "film": "", "store": "s", "kind": kind, "split": split})
-    return Stimulus(pd.DataFrame(table), {}, clocks.__getitem__)
+    return Stimulus(pd.DataFrame(table), {"s": SimpleNamespace(name="natural_movie_one")}, clocks.__getitem__)
 
 
 def trials_of(rows, **overrides):
@@ -124,3 +126,35 @@ def test_a_clock_that_runs_a_trifle_short_still_fills_its_last_frame():
     rows = [("a", 0.0, 90, "movie", "", onsets), *((clip, 10.0 + 10 * n, 90) for n, clip in enumerate("bcdef"))]
     trials, _ = trials_of(rows)
     assert trials.at[0, "n_frames"] == 90
+
+
+@pytest.mark.parametrize(
+    ("asked", "clips"),
+    [
+        ("movie", "abcdef"),
+        (["noise"], "uvwxyz"),
+        (["noise", "movie"], "abcdefuvwxyz"),
+        ("natural_movie_one", "abcdefuvwxyz"),
+        (["natural*"], "abcdefuvwxyz"),
+        ("[a-c]", "abc"),
+        (["film 2", "a"], "adef"),
+    ],
+)
+def test_stimuli_are_chosen_by_kind_and_by_name(asked, clips):
+    shown = stimulus(
+        [
+            *((clip, 10.0 * n, 90) for n, clip in enumerate("abcdef")),
+            *((clip, 100 + 10.0 * n, 90, "noise") for n, clip in enumerate("uvwxyz")),
+            ("gray", 300.0, 90, "gray"),
+        ]
+    )
+    shown.presentations["film"] = ["film 1"] * 3 + ["film 2"] * 3 + [""] * 7
+    clocks, _ = presentation_clocks(shown, AlignmentSettings(stimuli=asked))
+    assert "".join(shown.presentations.loc[list(clocks), "clip"]) == clips
+
+
+def test_a_stimulus_that_was_not_shown_is_answered_by_those_that_were():
+    shown = stimulus([("a", 0.0, 90), ("b", 10.0, 90, "noise")])
+    shown.presentations["film"] = ["film 1", ""]
+    with pytest.raises(AlignmentError, match=r"called movies.*movie, noise: natural_movie_one; films film 1"):
+        presentation_clocks(shown, AlignmentSettings(stimuli=["movie", "movies"]))

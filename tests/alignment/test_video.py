@@ -120,9 +120,62 @@ def test_showings_that_differ_are_computed_on_their_own(make_store, fault):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_a_squeezed_picture_is_said(make_store):
+@given(st.integers(0, 1000), sizes, sizes, st.sampled_from(["crop", "letterbox"]))
+@settings(max_examples=80, deadline=None)
+def test_what_is_cut_off_or_added_leaves_the_picture_undistorted(seed, old, new, fit):
+    """Against a raster so fine that the edges of old and new pixels fall on it, with gray all around."""
+    frame = np.random.default_rng(seed).uniform(0, 255, old)
+    fine = 2 * new[0] * new[1]
+    raster = np.kron(frame, np.ones((fine, fine)))
+    # one new pixel is a square of so many fine pixels
+    by_height, by_width = old[0] * fine // new[0], old[1] * fine // new[1]
+    pixel = min(by_height, by_width) if fit == "crop" else max(by_height, by_width)
+    wanted = new[0] * pixel, new[1] * pixel
+    around = max(wanted)
+    canvas = np.full((raster.shape[0] + 2 * around, raster.shape[1] + 2 * around), 127.5)
+    canvas[around : around + raster.shape[0], around : around + raster.shape[1]] = raster
+    top, left = ((whole - part) // 2 for whole, part in zip(canvas.shape, wanted, strict=True))
+    expected = canvas[top : top + wanted[0], left : left + wanted[1]]
+    expected = expected.reshape(new[0], pixel, new[1], pixel).mean(axis=(1, 3))
+    np.testing.assert_allclose(scale_frames(frame[None], new, fit)[0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_an_allen_movie_keeps_its_shape():
+    """A circle on 304x608 stays one on 36x64: cropped, it is as high as wide; squeezed it is not."""
+    rows, columns = np.mgrid[:304, :608]
+    circle = 255.0 * (np.hypot(rows - 151.5, columns - 303.5) < 100)[None]
+
+    def extent(frame, axis):
+        position = np.arange(frame.shape[axis]) - (frame.shape[axis] - 1) / 2
+        return np.sqrt((frame.sum(axis=1 - axis) * position**2).sum() / frame.sum())
+
+    scaled = {fit: scale_frames(circle, (36, 64), fit)[0] for fit in ("crop", "letterbox", "squeeze")}
+    np.testing.assert_array_equal(scaled["letterbox"][[0, 1, 34, 35]], 127.5)
+    scaled["letterbox"] = scaled["letterbox"][2:34]
+    shape = {fit: extent(frame, 1) / extent(frame, 0) for fit, frame in scaled.items()}
+    assert shape == pytest.approx({"crop": 1, "letterbox": 1, "squeeze": 64 / 36 / 2}, rel=5e-3)
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "squeeze"])
+@pytest.mark.parametrize("size", [(36, 64), (144, 256), (90, 160)])
+def test_movies_of_the_right_shape_are_scaled_alike(fit, size):
+    frames = np.random.default_rng(0).integers(0, 256, (2, *size), dtype=np.uint8)
+    np.testing.assert_array_equal(scale_frames(frames, (36, 64), fit), scale_frames(frames, (36, 64)))
+    if size == (36, 64):
+        np.testing.assert_array_equal(scale_frames(frames, (36, 64), fit), frames)
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ("squeeze", "which makes the picture 11% narrower in relation to its height"),
+        ("crop", "11% of them, at left and right, cut off"),
+        ("letterbox", "of which gray bars at top and bottom take 11%"),
+    ],
+)
+def test_what_happens_to_another_shape_is_said(make_store, fit, words):
     stores = {name: make_store(name, np.zeros((1, *size))) for name, size in {"a": (304, 608), "b": (144, 256)}.items()}
     stimulus = Stimulus(pd.DataFrame({"store": ["a", "b", "a"]}), stores, lambda _: None)
-    (warning,) = shape_warnings(stimulus, pd.DataFrame({"presentation": [0, 1, 2]}), (36, 64))
-    assert warning.startswith("Movies of 304x608 pixels were scaled to 36x64, which makes the picture 11% narrower")
-    assert shape_warnings(stimulus, pd.DataFrame({"presentation": [1]}), (36, 64)) == []
+    (warning,) = shape_warnings(stimulus, pd.DataFrame({"presentation": [0, 1, 2]}), (36, 64), fit)
+    assert warning == f"Movies of 304x608 pixels were scaled to 36x64, {words}."
+    assert shape_warnings(stimulus, pd.DataFrame({"presentation": [1]}), (36, 64), fit) == []

@@ -86,7 +86,7 @@ def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch, tmp_path):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("nwbrecon.pipeline.inspection.inspect", broken)
+    monkeypatch.setattr("nwbrecon.pipeline.survey.inspect_all", broken)
     assert isinstance(call("inspect", tmp_path / "a.nwb").exception, ZeroDivisionError)
 
 
@@ -96,7 +96,7 @@ def test_stopping_says_what_was_kept(monkeypatch, tmp_path):
         stop.add_note("The first half is kept in out.")
         raise stop
 
-    monkeypatch.setattr("nwbrecon.pipeline.inspection.inspect", stopped)
+    monkeypatch.setattr("nwbrecon.pipeline.survey.inspect_all", stopped)
     result = call("inspect", tmp_path / "a.nwb")
     assert result.exit_code == 130
     assert result.stderr.strip() == "Stopped. The first half is kept in out."

@@ -170,8 +170,12 @@ def test_the_folder_of_the_stimuli_is_named(tmp_path):
             np.save(tmp_path / "stimuli" / f"{name}.npy", template["data"][:])
             del file["stimulus/templates"][name]
     lacking = call("inspect", path)
-    assert lacking.exit_code == 1
-    assert "stimulus_folder" in lacking.stderr
+    assert lacking.exit_code == 0
+    assert "not worth attempting" in lacking.stdout
+    assert "stimulus_folder" in lacking.stdout
+    refused = call("run", path, "--out", tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "stimulus_folder" in refused.stderr
     found = call("inspect", path, "--stimulus-folder", tmp_path / "stimuli", "--json")
     assert found.exit_code == 0, found.output
     assert len(json.loads(found.stdout)["stimuli"]) > 1

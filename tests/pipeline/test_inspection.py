@@ -1,13 +1,16 @@
 import json
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
 import pytest
+from pynwb import NWBHDF5IO, NWBFile
 
 from nwbrecon import align, open_session
 from nwbrecon.config import AlignmentSettings
-from nwbrecon.errors import SourceError
+from nwbrecon.errors import SessionError, SourceError
 from nwbrecon.pipeline.inspection import inspect
+from nwbrecon.pipeline.run import run
 from nwbrecon.simulation import simulate
 
 
@@ -137,3 +140,97 @@ def test_cells_that_do_not_see_are_found_out(spoiled):
     assert not measured.measured["latency_clear"]
     assert measured.measured["reliability"]["median"] < 0.05
     assert "does not follow changes on the screen" in str(measured.verdict)
+
+
+def without(*groups):
+    def remove(file):
+        for group in groups:
+            for name in list(file[group]):
+                del file[f"{group}/{name}"]
+
+    return remove
+
+
+def movies_of(file):
+    return [
+        f"acquisition/{name}" for name, item in file["acquisition"].items() if "data" in item and item["data"].ndim > 2
+    ]
+
+
+def test_a_file_without_responses_is_described_and_gets_a_no(spoiled, inspected):
+    path = spoiled(without("processing/ophys/Fluorescence"))
+    found = inspect(path)
+    assert (found.verdict.worth, found.usable, found.planes) == ("no", False, [])
+    assert found.stimuli == inspected.stimuli
+    assert found.timeline == inspected.timeline
+    assert [one["name"] for one in found.behavior] == [one["name"] for one in inspected.behavior]
+    assert found.overlap["responses"] is None
+    assert found.overlap["stimulus"] == inspected.overlap["stimulus"]
+    for words in (
+        "responses: none",
+        "36 clips once",
+        "running_speed",
+        "not worth attempting",
+        "holds no responses of ROIs",
+    ):
+        assert words in str(found)
+    assert "responses cover" not in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["planes"] == []
+    with pytest.raises(SessionError, match="holds no responses"):
+        run(path, path.parent / "out")
+
+
+def test_a_file_without_a_stimulus_is_described_and_gets_a_no(spoiled, inspected):
+    def remove(file):
+        for name in movies_of(file):
+            del file[name]
+
+    path = spoiled(remove)
+    found = inspect(path, measure=True)
+    assert (found.verdict.worth, found.stimuli, found.timeline, found.repeats) == ("no", [], [], [])
+    assert [plane["rois"] for plane in found.planes] == [50, 50]
+    assert found.overlap["stimulus"] is None
+    assert found.overlap["responses"] == inspected.overlap["responses"]
+    assert "stimulus: none" in str(found)
+    assert "holds no stimulus whose frames and times are known" in str(found.verdict)
+    with pytest.raises(SessionError, match="holds no stimulus"):
+        run(path, path.parent / "out")
+
+
+def test_a_file_of_behavior_alone_is_described(spoiled):
+    def remove(file):
+        without("processing/ophys/Fluorescence")(file)
+        for name in movies_of(file):
+            del file[name]
+
+    found = inspect(spoiled(remove))
+    assert [one["name"] for one in found.behavior] == ["running_speed", "pupil_size", "gaze_x", "gaze_y"]
+    assert {one["coverage"] for one in found.behavior} == {None}
+    assert "holds no responses" in str(found)
+    assert "holds no stimulus" in str(found)
+
+
+def test_an_empty_file_is_described(tmp_path):
+    nwb = NWBFile("nothing", "nothing", datetime(2024, 1, 1, tzinfo=UTC))
+    with NWBHDF5IO(tmp_path / "empty.nwb", "w") as io:
+        io.write(nwb)
+    found = inspect(tmp_path / "empty.nwb")
+    assert found.verdict.worth == "no"
+    assert "It holds no data at all" in str(found)
+
+
+def test_the_rois_that_are_asked_for_are_those_that_are_judged(mouse):
+    ids = inspect_rois(mouse)
+    found = inspect(mouse, AlignmentSettings(rois={ids[0][0]: ids[0][1][:12]}))
+    assert [plane["rois"] for plane in found.planes] == [12]
+    assert "There are 12 cells" in str(found.verdict)
+    assert "12 of 100 ROIs were selected" in str(found)
+    wrong = inspect(mouse, AlignmentSettings(areas="PM"))
+    assert [plane["rois"] for plane in wrong.planes] == [50, 50]
+    assert wrong.verdict.worth == "no"
+    assert "PM" in str(wrong.verdict)
+
+
+def inspect_rois(path):
+    with open_session(path) as session:
+        return [(name, group.rois.index.tolist()) for name, group in session.responses.items()]

@@ -173,6 +173,19 @@ def test_what_the_source_lacks_is_said_and_written_down(tmp_path, subject, ident
     assert not [file for file in tmp_path.iterdir() if file.name != "a.nwb"]
 
 
+def test_folders_that_the_settings_name_stay_private(tmp_path):
+    aligned = aligned_session(clips=2, repeats=1)
+    (tmp_path / "lab" / "movies").mkdir(parents=True)
+    beside = {
+        "roi_table": str(tmp_path / "lab" / "areas.csv"),
+        "reading": {"stimulus_folder": str(tmp_path / "lab" / "movies")},
+    }
+    aligned.settings = {**aligned.settings, **beside}
+    write_results(tmp_path / "a.nwb", reconstruct(aligned), None, aligned=aligned)
+    kept = read_results(tmp_path / "a.nwb").provenance["settings"]["alignment"]
+    assert (kept["roi_table"], kept["reading"]["stimulus_folder"]) == ("areas.csv", "movies")
+
+
 def test_results_of_arrays_alone_are_written(tmp_path, reconstructions):
     with pytest.warns(UserWarning) as record:
         write_results(tmp_path / "a.nwb", reconstructions, None)

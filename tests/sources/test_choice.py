@@ -73,7 +73,8 @@ def test_several_sessions_are_listed_with_how_to_choose():
         "dandi:000402@0.1.2/sub-17797 holds 19 sessions (19 files): "
         + ", ".join(f"sub-17797/sub-17797_ses-{n}-scan-7 (70.2 GB)" for n in (0, 1, 10, 11, 12))
         + ", and 14 more. One session was expected. "
-        "Name one, such as dandi:000402@0.1.2/sub-17797/sub-17797_ses-0-scan-7_behavior+image+ophys.nwb"
+        "Name one, such as dandi:000402@0.1.2/sub-17797/sub-17797_ses-0-scan-7_behavior+image+ophys.nwb "
+        "(`nwbrecon inspect dandi:000402@0.1.2/sub-17797` says what each holds)."
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from pynwb import NWBHDF5IO
 
 from nwbrecon.errors import SourceError
-from nwbrecon.sources import resolve
+from nwbrecon.sources import resolve, sessions_in
 from nwbrecon.storage import digest
 
 
@@ -193,3 +193,30 @@ def test_a_file_that_is_being_written_is_said(nwb_path):
             resolve(nwb_path).open()
         other.communicate()
     resolve(nwb_path).open()[0].close()
+
+
+def test_the_sessions_of_a_folder_are_listed_and_can_be_opened(make_nwb, tmp_path):
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name in ("sub-1_ses-b-acq-1_ophys", "sub-1_ses-b-acq-2_ophys", "sub-1_ses-a_ophys"):
+        make_nwb(folder / f"{name}.nwb")
+    first, second = sessions_in(folder)
+    assert [(one.subject, one.session, one.n_files) for one in (first, second)] == [("1", "a", 1), ("1", "b", 2)]
+    assert first.name == f"{folder}/sub-1_ses-a_ophys.nwb"
+    assert first.size == (folder / "sub-1_ses-a_ophys.nwb").stat().st_size
+    assert first.source.location == str(folder / "sub-1_ses-a_ophys.nwb")
+    assert [file.path.name for file in second.source.files] == [
+        "sub-1_ses-b-acq-1_ophys.nwb",
+        "sub-1_ses-b-acq-2_ophys.nwb",
+    ]
+
+
+def test_what_can_only_be_one_session_is_not_listed(nwb_path, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert sessions_in(nwb_path) == []
+    assert sessions_in("https://example.org/a.nwb") == []
+    with h5py.File(nwb_path) as file:
+        assert sessions_in(file) == []
+    with pytest.raises(SourceError, match="holds no NWB file"):
+        sessions_in(empty)
