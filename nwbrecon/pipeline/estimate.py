@@ -198,7 +198,7 @@ def _inversion(
     kinds = 2 if settings.prior == "auto" else 1
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
     choice = settings.selection_trials * kinds * 1.2 * settings.iterations * (1 + weights) / 4
-    settled = (choice if kinds * weights > 1 else 0) + (4 * clip if settings.uncertainty else 0) + 16
+    settled = (choice if kinds * weights > 1 else 0) + 4 * clip + 24
     usual = float(np.mean(lengths))
     frames = sum(clip * margins.around(length) for length in lengths) + settled * margins.around(round(usual))
     return each * frames + _linear_decoder(aligned)
@@ -206,8 +206,8 @@ def _inversion(
 
 def _linear_decoder(aligned: AlignedSession) -> float:
     """Seconds to fit the linear decoder: the eigenvectors of its features take most of it."""
-    step = max(1, round(min(group.interval for group in aligned.groups) * aligned.frame_rate / 2))
-    n_features = min(aligned.n_rois * (0.6 * aligned.frame_rate / step + 1), 6000)
+    step = max(1, round(max(0.1, min(group.interval for group in aligned.groups)) * aligned.frame_rate))
+    n_features = min(aligned.n_rois * (0.65 * aligned.frame_rate / step + 1), 6000)
     tried = torch.rand(_MATRIX, _MATRIX, dtype=torch.float64)
     start = time.perf_counter()
     torch.linalg.eigh(tried @ tried.T)

@@ -22,7 +22,7 @@ def test_recording_and_truth_lie_side_by_side(written):
     truth = read_truth(written)
     with open_session(written) as session:
         assert session.n_rois == 5
-        np.testing.assert_allclose(session.stimulus.presentations["onset"], truth["schedule/onset"], atol=1e-6)
+        np.testing.assert_allclose(session.stimulus.shown["onset"], truth["schedule/onset"], atol=1e-6)
 
 
 def test_same_seed_gives_the_same_mouse_and_another_seed_another(written, tmp_path):
