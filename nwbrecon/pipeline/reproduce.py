@@ -20,11 +20,12 @@ from nwbrecon.errors import ResultsError, SettingsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
 from nwbrecon.metrics import pixel_correlation
-from nwbrecon.pipeline.saying import say_aligned, say_session, warnings_said
+from nwbrecon.pipeline.opening import open_as_set
+from nwbrecon.pipeline.saying import say_aligned, say_session
 from nwbrecon.pipeline.stored import check_source
-from nwbrecon.results import Results, as_stored, read_results, write_results
+from nwbrecon.pipeline.storing import store_results
+from nwbrecon.results import Results, as_stored, read_results
 from nwbrecon.results.provenance import portable_text, software
-from nwbrecon.session import open_session
 from nwbrecon.session.describe import text_table
 
 __all__ = ["ClipComparison", "Reproduced", "reproduce"]
@@ -172,7 +173,7 @@ def reproduce(path: str | Path, source: Any = None, *, out: str | Path | None = 
     found = source if source is not None else _find_source(Path(path), content)
     items = stored.reconstructions
     labels = sorted({trial for item in items for trial in item.trials})
-    with open_session(found, signal=settings.alignment.responses.signal) as session, _state(out) as state:
+    with open_as_set(found, settings.alignment) as session, _state(out) as state:
         check_source(path, content, session)
         say_session(session)
         digest = session.source.digest() if session.source is not None else None
@@ -185,21 +186,17 @@ def reproduce(path: str | Path, source: Any = None, *, out: str | Path | None = 
         made = as_stored(made, settings.results)
         scores = evaluate(made, aligned, settings.evaluation) if stored.scores is not None else None
         if out is not None:
-            with warnings_said():
-                write_results(
-                    out,
-                    made,
-                    scores,
-                    aligned=aligned,
-                    session=session,
-                    encoder=encoder,
-                    settings=settings.results,
-                    extra={
-                        "source": {"digest": digest},
-                        "settings": {"evaluation": settings.evaluation},
-                        "reproduces": portable_text(str(path), [Path(path).parent]),
-                    },
-                )
+            store_results(
+                out,
+                made,
+                scores,
+                settings,
+                encoder=encoder,
+                aligned=aligned,
+                session=session,
+                source_digest=digest,
+                reproduces=portable_text(str(path), [Path(path).parent]),
+            )
     recorded = content.get("encoder", {})
     now = {"source": digest, "training_data": encoder.info["training_data"], "encoder": encoder.digest()}
     before = {

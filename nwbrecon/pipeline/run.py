@@ -19,9 +19,10 @@ from nwbrecon.inversion import reconstruct
 from nwbrecon.pipeline.inspection import inspect_session
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.record import RECORD, STATE, Record, source_identity, workplace
-from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, say_verdict, warnings_said
+from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, say_verdict
+from nwbrecon.pipeline.storing import store_results
 from nwbrecon.pipeline.summary import scores_table, scores_to_dict
-from nwbrecon.results import Results, as_stored, read_results, results_name, write_results
+from nwbrecon.results import Results, as_stored, read_results, results_name
 from nwbrecon.results.report import write_report
 from nwbrecon.results.video import write_video
 from nwbrecon.session import Session
@@ -281,21 +282,17 @@ class _Run:
             reconstructions = reconstruct(encoder, aligned, "test", settings.inversion, state=state)
             reconstructions = as_stored(reconstructions, settings.results)
             scores = evaluate(reconstructions, aligned, settings.evaluation)
-            with warnings_said():
-                write_results(
-                    path,
-                    reconstructions,
-                    scores,
-                    aligned=aligned,
-                    session=self.session,
-                    encoder=encoder,
-                    settings=settings.results,
-                    extra={
-                        "source": {"digest": self.record.source["digest"]},
-                        "settings": {"evaluation": settings.evaluation},
-                        "command_line": self.command_line,
-                    },
-                )
+            store_results(
+                path,
+                reconstructions,
+                scores,
+                settings,
+                encoder=encoder,
+                aligned=aligned,
+                session=self.session,
+                source_digest=self.record.source["digest"],
+                command_line=self.command_line,
+            )
 
     def result(self) -> RunResult:
         """Read back what was made."""

@@ -17,9 +17,10 @@ from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.record import Record, source_stamps
-from nwbrecon.pipeline.saying import say_aligned, say_session, warnings_said
+from nwbrecon.pipeline.saying import say_aligned, say_session
+from nwbrecon.pipeline.storing import store_results
 from nwbrecon.pipeline.summary import scores_table, scores_to_dict
-from nwbrecon.results import Results, as_stored, read_results, write_results
+from nwbrecon.results import Results, as_stored, read_results
 from nwbrecon.session import Session
 
 __all__ = ["Reconstructed", "TrainedEncoder", "reconstruct_recording", "train_encoder"]
@@ -162,21 +163,17 @@ def reconstruct_recording(
             reconstructions = reconstruct(ensemble, aligned, _chosen(trials, aligned), settings.inversion, state=state)
             stored = as_stored(reconstructions, settings.results)
             scores = evaluate(stored, aligned, settings.evaluation)
-            with warnings_said():
-                write_results(
-                    out,
-                    stored,
-                    scores,
-                    aligned=aligned,
-                    session=session,
-                    encoder=ensemble,
-                    settings=settings.results,
-                    extra={
-                        "source": {"digest": session.source.digest() if session.source is not None else None},
-                        "settings": {"evaluation": settings.evaluation},
-                        "command_line": command_line,
-                    },
-                )
+            store_results(
+                out,
+                stored,
+                scores,
+                settings,
+                encoder=ensemble,
+                aligned=aligned,
+                session=session,
+                source_digest=session.source.digest() if session.source is not None else None,
+                command_line=command_line,
+            )
     return Reconstructed(out, read_results(out))
 
 

@@ -15,13 +15,14 @@ from nwbrecon.config import EvaluationSettings, stored_alignment
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.evaluation.evaluate import evaluate, refuse_training_clips, score_movies
+from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.summary import scores_table, scores_to_dict
 from nwbrecon.pipeline.written import Written
 from nwbrecon.results import Results, read_results
 from nwbrecon.results.exporting import write_arrays, write_frames
 from nwbrecon.results.report import write_report
 from nwbrecon.results.video import write_video
-from nwbrecon.session import Session, open_session
+from nwbrecon.session import Session
 
 __all__ = ["Scored", "check_source", "evaluate_results", "export_results", "report_results"]
 
@@ -161,7 +162,7 @@ def _with_true_movies(path: str | Path, source: Any) -> Iterator[tuple[Results, 
         return
     content = results.provenance
     settings = stored_alignment(content["settings"].get("alignment", {}))
-    with open_session(source, signal=settings.responses.signal) as session:
+    with open_as_set(source, settings) as session:
         check_source(path, content, session)
         aligned = align(session, settings)
         yield results.with_true_movies(aligned), aligned

@@ -125,7 +125,7 @@ class TestRunningAgain:
         def stopped(*_, **__):
             raise KeyboardInterrupt
 
-        for step in ("train", "reconstruct", "evaluate", "write_results", "write_report", "write_video"):
+        for step in ("train", "reconstruct", "evaluate", "store_results", "write_report", "write_video"):
             with monkeypatch.context() as patched:
                 patched.setattr(f"nwbrecon.pipeline.run.{step}", stopped)
                 with pytest.raises(KeyboardInterrupt) as stop:

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from nwbrecon import align, open_session
 from nwbrecon.errors import NwbreconError, ResultsError
 from nwbrecon.pipeline.stored import evaluate_results, export_results, report_results
 from nwbrecon.results import Results, write_results
@@ -11,8 +12,6 @@ from nwbrecon.results import Results, write_results
 @pytest.fixture(scope="module")
 def without_movies(ran, mouse, tiny, tmp_path_factory):
     """The same results in a file that does not hold the true movies."""
-    from nwbrecon import align, open_session
-
     path = tmp_path_factory.mktemp("stored") / "results.nwb"
     with open_session(mouse) as session:
         aligned = align(session, tiny.alignment)
@@ -37,6 +36,18 @@ def test_without_true_movies_the_recording_is_asked_for(without_movies, mouse):
     with pytest.raises(ResultsError, match="--source"):
         evaluate_results(without_movies)
     assert len(evaluate_results(without_movies, mouse).scores.trials) == 20
+
+
+def test_the_recording_is_read_as_it_was_for_the_results(ran, mouse, tiny, tmp_path):
+    with open_session(mouse) as session:
+        aligned = align(session, tiny.alignment)
+        reading = {**aligned.settings["reading"], "stimulus": "acquisition/another"}
+        aligned.settings = {**aligned.settings, "reading": reading}
+        path = write_results(
+            tmp_path / "results.nwb", ran.results.reconstructions, None, aligned=aligned, session=session
+        )
+    with pytest.raises(NwbreconError, match="acquisition/another"):
+        evaluate_results(path, mouse)
 
 
 def test_another_recording_is_refused(without_movies, spoiled):
