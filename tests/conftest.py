@@ -4,7 +4,7 @@ import pytest
 from dandi_server import DandiServer
 from small import ENCODER, make_mouse, smooth_noise
 
-from nwbrecon.config import TrainingSettings
+from nwbrecon.config import InversionSettings, TrainingSettings
 from nwbrecon.progress import progress_shown
 from nwbrecon.simulation import simulate
 
@@ -95,3 +95,14 @@ def small_encoder(small_mouse):
 
     with progress_shown(False):
         return train(small_mouse.aligned, ENCODER, TrainingSettings(epochs=3))
+
+
+@pytest.fixture(scope="session")
+def small_setup(small_mouse, small_encoder):
+    """What is settled for the small mouse under one prior and weight: not to be changed."""
+    from nwbrecon.inversion.settling import make_setup
+
+    aligned = small_mouse.aligned
+    settings = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
+    showings = [((trial,),) for trial in aligned.trials_in("test")]
+    return make_setup([(small_encoder, aligned)], showings, settings, "map")

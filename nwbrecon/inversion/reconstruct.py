@@ -14,12 +14,12 @@ import pandas as pd
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
-from nwbrecon.encoding.device import choose_device, device_of
+from nwbrecon.encoding.device import choose_device
 from nwbrecon.errors import InversionError, SettingsError
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
-from nwbrecon.inversion.reconstructor import Reconstructor
-from nwbrecon.inversion.setup import Recording, Setup, Showing, features_of, gather, make_setup
+from nwbrecon.inversion.settling import make_setup
+from nwbrecon.inversion.setup import Recording, Setup, Showing, invert
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
@@ -220,23 +220,18 @@ def _check_same(aligned: AlignedSession, other: AlignedSession, trial: int, foun
 
 def _invert(setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings) -> Reconstruction:
     started = time.perf_counter()
-    item = _decode_linearly(setup, recordings, showing, settings)
-    evidence = gather(recordings, showing, setup.margins, settings)
-    prior = setup.prior_for(setup.prior, setup.decode(recordings, showing), device_of(recordings[0][0]))
-    fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight)
-    first = recordings[0][1].trials.at[item.trials[0], "repeat"] == 0
-    outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=_SNAPSHOTS if first else ())
-    video = setup.blended(fit.video, item.video)
-    std = None
+    first = recordings[0][1].trials.at[showing[0][0], "repeat"] == 0
+    made = invert(setup, recordings, showing, settings, _SNAPSHOTS if first else ())
+    fit, outcome = made.fit, made.outcome
+    video, std = setup.blended(fit.video, made.decoded), None
     if setup.error_model is not None:
-        std = setup.error_model.std(features_of(setup, fit, evidence, video, settings.seed))
+        std = setup.error_model.std(setup.error_features(video, made.information(settings.seed)))
     return replace(
-        item,
-        video=video,
+        _reconstruction(recordings, showing, video),
         std=std,
-        baselines={"ridge": item.video},
+        baselines={"ridge": made.decoded},
         history=fit.history,
-        snapshots=np.round(setup.blended(fit.snapshots, item.video)).astype(np.uint8),
+        snapshots=np.round(setup.blended(fit.snapshots, made.decoded)).astype(np.uint8),
         snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),
         info={
             "converged": outcome.converged,
@@ -245,7 +240,7 @@ def _invert(setup: Setup, recordings: list[Recording], showing: Showing, setting
             "objective": outcome.value,
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
-            "witnesses": len(evidence),
+            "witnesses": len(made.evidence),
             "seconds": time.perf_counter() - started,
         },
     )
@@ -264,15 +259,16 @@ def _as_published(
 def _decode_linearly(
     setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings
 ) -> Reconstruction:
+    video = np.clip(setup.decode(recordings, showing), 0, 255).astype(np.float32)
+    return replace(_reconstruction(recordings, showing, video), info={"penalty": setup.ridges[0].penalty})
+
+
+def _reconstruction(recordings: list[Recording], showing: Showing, video: np.ndarray) -> Reconstruction:
+    """Name a movie as the first recording does: its clip, trials and onset."""
     aligned, trials = recordings[0][1], showing[0]
     row = aligned.trials.loc[trials[0]]
     return Reconstruction(
-        clip=str(row["clip"]),
-        trials=trials,
-        video=np.clip(setup.decode(recordings, showing), 0, 255).astype(np.float32),
-        onset=float(row["onset"]),
-        frame_rate=aligned.frame_rate,
-        info={"penalty": setup.ridges[0].penalty},
+        clip=str(row["clip"]), trials=trials, video=video, onset=float(row["onset"]), frame_rate=aligned.frame_rate
     )
 
 

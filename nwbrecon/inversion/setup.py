@@ -1,4 +1,4 @@
-"""What is settled once, before clips are reconstructed: decoders, priors, mask, calibration."""
+"""What clips share when they are reconstructed, and the inversion of one with it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage, optimize
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
-from nwbrecon.inversion.information import fisher_information, information_coverage
+from nwbrecon.inversion.information import fisher_information
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
-from nwbrecon.inversion.priors import MoviePrior, autocovariance
-from nwbrecon.inversion.reconstructor import Reconstructor
-from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
-from nwbrecon.inversion.selection import Case, choose_prior, held_out_neighborhoods
-from nwbrecon.inversion.transparency import train_transparency
-from nwbrecon.inversion.uncertainty import ErrorModel, error_features, fit_error_model
-from nwbrecon.metrics import correlation
-from nwbrecon.progress import progress
+from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.reconstructor import Outcome, Reconstructor
+from nwbrecon.inversion.ridge import RidgeDecoder
+from nwbrecon.inversion.uncertainty import ErrorModel, error_features
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["Recording", "Setup", "Showing", "features_of", "gather", "make_setup"]
+__all__ = ["Inverted", "Recording", "Setup", "Showing", "gather", "invert"]
 
 Recording = tuple[EncoderEnsemble, AlignedSession]
 """A session and its encoder."""
@@ -35,10 +30,7 @@ Recording = tuple[EncoderEnsemble, AlignedSession]
 Showing = tuple[tuple[int, ...], ...]
 """Labels of the trials of one clip that make one movie together, of each recording."""
 
-# products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
-_LONGEST_LAG = 3.0
-# more clips than these change the average spectrum little, and the mask and the error model neither
-_SPECTRUM_CLIPS, _COVERAGE_CLIPS, _ERROR_CLIPS = 24, 8, 4
+# directions in which the Fisher information is probed
 _PROBES = 6
 
 
@@ -88,6 +80,10 @@ class Setup:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
         of_inverted, of_decoded, level = self.blend
         return np.clip(of_inverted * inverted + of_decoded * decoded + level, 0, 255).astype(np.float32)
+
+    def error_features(self, movie: np.ndarray, information: np.ndarray) -> np.ndarray:
+        """Gather what the error of a reconstructed movie is predicted from, given `Inverted.information`."""
+        return error_features(movie, information, float(self.covariances["movie"][0, 0, 0]), self.mean)
 
     def decode(self, recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
         """Decode a clip linearly, mean over its trials: ``(time, height, width)``, grey levels, not clipped."""
@@ -167,32 +163,6 @@ class Setup:
         )
 
 
-def make_setup(
-    recordings: Sequence[Recording], showings: Sequence[Showing], settings: InversionSettings, method: str
-) -> Setup:
-    """Settle what the clips share. Only training and validation movies, and responses, are looked at.
-
-    Parameters
-    ----------
-    recordings
-        The sessions and their encoders.
-    showings
-        What is to be reconstructed; prior and weight are chosen on the responses of some of these.
-    settings
-        How to invert.
-    method
-        The settings' preset, or ``ridge`` if the encoders are not good enough to be inverted.
-    """
-    setups = [
-        _setup_of(recording, [showing[index] for showing in showings], settings, method)
-        for index, recording in enumerate(recordings)
-    ]
-    setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
-    if method == "map":
-        _calibrate(setup, recordings, settings)
-    return setup
-
-
 def gather(
     recordings: Sequence[Recording], showing: Showing, margins: Margins, settings: InversionSettings
 ) -> list[Evidence]:
@@ -205,187 +175,62 @@ def gather(
     ]
 
 
-def features_of(setup: Setup, fit: Reconstructor, evidence: list[Evidence], movie: np.ndarray, seed: int) -> np.ndarray:
-    """Gather what the error of a reconstructed ``movie`` is predicted from."""
-    with torch.no_grad():
-        video = fit.prior.video(fit.white)
-    information = fisher_information(evidence, video, n_probes=_PROBES, generator=torch.Generator().manual_seed(seed))
-    inside = slice(setup.margins.lead, len(information) - setup.margins.tail)
-    variance = float(setup.covariances["movie"][0, 0, 0])
-    return error_features(movie, information[inside], variance, setup.mean)
+@dataclass
+class Inverted:
+    """A clip inverted with a setup, before anything is made of it.
 
-
-def _setup_of(
-    recording: Recording, trials: Sequence[tuple[int, ...]], settings: InversionSettings, method: str
-) -> Setup:
-    """Set up one recording by itself, without its error model."""
-    encoder, aligned = recording
-    ridge = fit_ridge(aligned)
-    margins = Margins(encoder.warm_up, round(settings.tail_seconds * aligned.frame_rate))
-    train = aligned.trials_in("train")
-    some = [train[index] for index in np.unique(np.linspace(0, len(train) - 1, _SPECTRUM_CLIPS).astype(int))]
-    movies = [aligned.trial(trial).video for trial in some]
-    mean = float(np.mean([movie.mean() for movie in movies]))
-    if method == "ridge":
-        coverage = _ridge_coverage(ridge, aligned)
-        return Setup((ridge,), coverage >= 0.5, coverage, margins, mean)
-
-    spread = some[:: max(1, len(some) // _COVERAGE_CLIPS)]
-    coverage, mask = information_coverage(
-        encoder, aligned, spread, threshold=settings.mask_threshold, seed=settings.seed
-    )
-    setup = Setup((ridge,), mask, coverage, margins, mean)
-    if method != "map":
-        if settings.transparency is not None:
-            setup.transparency = train_transparency(encoder, aligned, train, settings.transparency)
-        return setup
-    validation = [((trial,),) for trial in aligned.trials_in("validation")]
-    setup.covariances = {
-        "movie": autocovariance(movies, _lags(aligned), mean),
-        "ridge": autocovariance(_residuals(setup, [recording], validation), _lags(aligned)),
-    }
-    _choose(setup, recording, trials, settings)
-    return setup
-
-
-def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
-    """One setup for several recordings whose evidence is summed."""
-    joint = Setup(
-        ridges=tuple(setup.ridges[0] for setup in setups),
-        mask=np.logical_or.reduce([setup.mask for setup in setups]),
-        coverage=np.maximum.reduce([setup.coverage for setup in setups]),
-        margins=Margins(max(one.margins.lead for one in setups), max(one.margins.tail for one in setups)),
-        mean=float(np.mean([setup.mean for setup in setups])),
-    )
-    if not setups[0].covariances:
-        return joint
-    joint.covariances = {
-        kind: np.mean([setup.covariances[kind] for setup in setups], axis=0) for kind in setups[0].covariances
-    }
-    if shared := _shared_validation(recordings):
-        # the mean of several decoders is off by less than each of them
-        lags = _lags(recordings[0][1])
-        joint.covariances["ridge"] = autocovariance(_residuals(joint, recordings, shared), lags)
-    totals: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for setup in setups:
-        for row in setup.choice:
-            totals.setdefault((row["prior"], row["weight"]), []).append(row)
-    joint.choice = [
-        {"prior": kind, "weight": weight, **{name: sum(row[name] for row in rows) for name in ("held_out", "gain")}}
-        for (kind, weight), rows in totals.items()
-    ]
-    best = min(joint.choice, key=lambda row: row["held_out"], default=None)
-    joint.prior = best["prior"] if best else setups[0].prior
-    joint.prior_weight = best["weight"] if best else setups[0].prior_weight
-    return joint
-
-
-def _shared_validation(recordings: Sequence[Recording]) -> list[Showing]:
-    """List showings of the clips that all recordings hold for validation."""
-    tables = [aligned.trials.loc[aligned.trials_in("validation")] for _, aligned in recordings]
-    first = tables[0].drop_duplicates("clip")
-    showings: list[Showing] = []
-    for clip, n_frames in zip(first["clip"], first["n_frames"], strict=True):
-        found = [table.index[(table["clip"] == clip) & (table["n_frames"] == n_frames)] for table in tables]
-        if all(len(labels) for labels in found):
-            showings.append(tuple((int(labels[0]),) for labels in found))
-    return showings
-
-
-def _choose(setup: Setup, recording: Recording, trials: Sequence[tuple[int, ...]], settings: InversionSettings) -> None:
-    encoder, aligned = recording
-    kinds = ("movie", "ridge") if settings.prior == "auto" else (settings.prior,)
-    weights = settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,)
-    if len(kinds) * len(weights) == 1:
-        setup.prior, setup.prior_weight = kinds[0], weights[0]
-        return
-    # different clips say more about the choice than repeats of one
-    labels = [label for of_clip in trials for label in of_clip]
-    of_clip = aligned.trials.loc[labels].reset_index(names="trial").groupby("clip", sort=False)["trial"].first()
-    cases = []
-    for index, trial in enumerate(of_clip.iloc[: settings.selection_trials]):
-        showing = ((int(trial),),)
-        decoded = setup.decode([recording], showing)
-        (evidence,) = gather([recording], showing, setup.margins, settings)
-        cases.append(
-            Case(
-                evidence,
-                {kind: setup.prior_for(kind, decoded, device_of(encoder)) for kind in kinds},
-                held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index),
-            )
-        )
-    choice = choose_prior(
-        cases,
-        setup.margins,
-        weights=weights,
-        iterations=settings.iterations // 2,
-        tolerance=settings.tolerance,
-    )
-    setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
-
-
-def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
-    """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are.
-
-    The weights of the two are those of least squares, none of them negative (stacked regression, Breiman 1996, Mach.
-    Learn. 24:49-64). An encoder that knows little is so kept from doing worse than the linear decoder.
+    Attributes
+    ----------
+    fit
+        The search.
+    outcome
+        How it ended.
+    evidence
+        What it fitted.
+    decoded
+        ``(time, height, width)`` the linear decoder's movie, grey levels 0-255.
     """
-    shown = _shared_validation(recordings)[:_ERROR_CLIPS]
-    if not shown:
-        return
-    device = device_of(recordings[0][0])
-    fits = []
-    for showing in progress(shown, label="calibrating", unit="clip"):
-        evidence = gather(recordings, showing, setup.margins, settings)
-        decoded = setup.decode(recordings, showing)
-        fit = Reconstructor(
-            evidence,
-            setup.prior_for(setup.prior, decoded, device),
-            setup.margins,
-            prior_weight=setup.prior_weight,
+
+    fit: Reconstructor
+    outcome: Outcome
+    evidence: list[Evidence]
+    decoded: np.ndarray
+
+    def information(self, seed: int) -> np.ndarray:
+        """Fisher information about each pixel of the clip, ``(time, height, width)`` per squared grey level."""
+        with torch.no_grad():
+            video = self.fit.prior.video(self.fit.white)
+        information = fisher_information(
+            self.evidence, video, n_probes=_PROBES, generator=torch.Generator().manual_seed(seed)
         )
-        fit.run(settings.iterations, tolerance=settings.tolerance)
-        fits.append((fit, evidence, np.clip(decoded, 0, 255), _truth(recordings, showing)))
-    if len(shown) > 1:
-        setup.blend = _best_blend([(fit.video, decoded, true) for fit, _, decoded, true in fits], setup.mask)
-    if settings.uncertainty:
-        features, errors = [], []
-        for fit, evidence, decoded, true in fits:
-            movie = setup.blended(fit.video, decoded)
-            features.append(features_of(setup, fit, evidence, movie, settings.seed))
-            errors.append(movie - true)
-        setup.error_model = fit_error_model(features, errors, setup.mask)
+        return information[self.fit.margins.lead : len(information) - self.fit.margins.tail]
 
 
-def _best_blend(clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: np.ndarray) -> tuple[float, float, float]:
-    inverted, decoded, true = (
-        np.concatenate([movie[:, mask].ravel() for movie in kind]) for kind in zip(*clips, strict=True)
-    )
-    columns = np.stack([inverted - inverted.mean(), decoded - decoded.mean()], axis=1)
-    weights, _ = optimize.nnls(columns.astype(float), (true - true.mean()).astype(float))
-    if not weights.any():
-        return 1.0, 0.0, 0.0
-    level = true.mean() - weights @ [inverted.mean(), decoded.mean()]
-    return float(weights[0]), float(weights[1]), float(level)
+def invert(
+    setup: Setup,
+    recordings: Sequence[Recording],
+    showing: Showing,
+    settings: InversionSettings,
+    snapshots: Sequence[int] = (),
+) -> Inverted:
+    """Search for the movie that explains a showing best.
 
-
-def _residuals(setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[np.ndarray]:
-    return [_truth(recordings, showing) - setup.decode(recordings, showing) for showing in showings]
-
-
-def _truth(recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
-    return recordings[0][1].trial(showing[0][0]).video
-
-
-def _lags(aligned: AlignedSession) -> tuple[int, int, int]:
-    height, width = aligned.frame_size
-    return round(_LONGEST_LAG * aligned.frame_rate), height - 1, width - 1
-
-
-def _ridge_coverage(ridge: RidgeDecoder, aligned: AlignedSession) -> np.ndarray:
-    """Correlation of each pixel with what the linear decoder makes of it on validation clips, over the largest."""
-    validation = aligned.trials_in("validation")
-    decoded = np.concatenate([ridge.predict(aligned, trial) for trial in validation])
-    movies = np.concatenate([aligned.trial(trial).video for trial in validation])
-    coverage = ndimage.gaussian_filter(np.nan_to_num(correlation(decoded, movies)).clip(0), 1.5)
-    return (coverage / max(float(coverage.max()), 1e-9)).astype(np.float32)
+    Parameters
+    ----------
+    setup
+        What the clips share.
+    recordings
+        The sessions and their encoders.
+    showing
+        The trials.
+    settings
+        How long to search, and whether behavior is told.
+    snapshots
+        Iterations at which the video is kept.
+    """
+    evidence = gather(recordings, showing, setup.margins, settings)
+    decoded = setup.decode(recordings, showing)
+    prior = setup.prior_for(setup.prior, decoded, device_of(recordings[0][0]))
+    fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight)
+    outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
+    return Inverted(fit, outcome, evidence, np.clip(decoded, 0, 255).astype(np.float32))

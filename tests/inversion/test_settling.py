@@ -1,0 +1,96 @@
+import copy
+
+import numpy as np
+import pytest
+from small import FRAME_SIZE
+
+from nwbrecon.config import InversionSettings
+from nwbrecon.inversion.priors import autocovariance
+from nwbrecon.inversion.settling import _best_blend, make_setup
+
+FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
+
+
+def showings(aligned):
+    return [((trial,),) for trial in aligned.trials_in("test")]
+
+
+def test_margins_are_the_memory_and_the_tail(small_setup, small_encoder):
+    assert small_setup.margins.lead == small_encoder.warm_up
+    assert small_setup.margins.tail == 9
+
+
+def test_the_spectrum_is_that_of_training_movies(small_setup, small_mouse):
+    aligned = small_mouse.aligned
+    movies = [aligned.trial(trial).video for trial in aligned.trials_in("train")]
+    assert small_setup.mean == pytest.approx(np.mean([movie.mean() for movie in movies]))
+    # clips of four seconds know all lags up to three
+    expected = autocovariance(movies, (90, 19, 31), small_setup.mean)
+    np.testing.assert_allclose(small_setup.covariances["movie"], expected)
+    # what the linear decoder leaves unexplained of clips that it was not fitted to
+    missed = [
+        aligned.trial(trial).video - small_setup.ridges[0].predict(aligned, trial)
+        for trial in aligned.trials_in("validation")
+    ]
+    assert small_setup.covariances["ridge"][0, 0, 0] == pytest.approx(np.mean(np.square(missed)), rel=1e-4)
+
+
+def test_fixed_settings_leave_nothing_to_choose(small_setup):
+    assert (small_setup.prior, small_setup.prior_weight, small_setup.choice) == ("ridge", 1.0, [])
+    assert small_setup.error_model is not None
+    assert small_setup.error_model.n_clips == 3
+
+
+def test_inversion_and_linear_decoder_are_weighed_where_the_truth_is_known():
+    rng = np.random.default_rng(0)
+    mask = rng.random(FRAME_SIZE) < 0.5
+    clips = []
+    for _ in range(3):
+        inverted, decoded = rng.uniform(0, 255, (2, 20, *FRAME_SIZE))
+        true = np.where(mask, 0.7 * inverted + 0.2 * decoded - 10, 0)
+        clips.append((inverted, decoded, true))
+    np.testing.assert_allclose(_best_blend(clips, mask), (0.7, 0.2, -10), atol=1e-6)
+    # nothing is taken away from the other, and what says nothing gets nothing
+    opposed = [(inverted, 255 - decoded, true) for inverted, decoded, true in clips]
+    of_inverted, of_decoded, _ = _best_blend(opposed, mask)
+    assert of_decoded == 0
+    assert of_inverted == pytest.approx(0.7, abs=0.02)
+    assert _best_blend([(255 - one, 255 - other, true) for one, other, true in clips], mask) == (1.0, 0.0, 0.0)
+
+
+def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    settings = InversionSettings(
+        candidate_weights=(1.0, 300.0), selection_trials=2, iterations=6, uncertainty=False, device="cpu"
+    )
+    made = make_setup([(small_encoder, aligned)], showings(aligned), settings, "map")
+    assert made.error_model is None
+    assert len(made.choice) == 4
+    best = min(made.choice, key=lambda row: row["held_out"])
+    assert (made.prior, made.prior_weight) == (best["prior"], best["weight"])
+    # a prior hundreds of times too strong is not what the responses want
+    assert made.prior_weight == 1.0
+
+
+def test_an_encoder_that_does_not_see_leaves_the_linear_decoder(small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    made = make_setup([(small_encoder, aligned)], showings(aligned), FIXED, "ridge")
+    assert made.covariances == {}
+    assert made.error_model is None
+    assert made.coverage.max() == 1
+    np.testing.assert_array_equal(made.mask, made.coverage >= 0.5)
+    assert made.mask.any()
+
+
+def test_test_clips_are_not_looked_at(small_setup, small_mouse, small_encoder):
+    aligned = copy.copy(small_mouse.aligned)
+    aligned.video = aligned.video.copy()
+    for trial in aligned.trials_in("test"):
+        row = aligned.trials.loc[trial]
+        aligned.video[row["first_frame"] : row["first_frame"] + row["n_frames"]] = 0
+    blanked = make_setup([(small_encoder, aligned)], showings(aligned), FIXED, "map")
+    np.testing.assert_array_equal(blanked.mask, small_setup.mask)
+    np.testing.assert_array_equal(blanked.ridges[0].weights, small_setup.ridges[0].weights)
+    np.testing.assert_array_equal(blanked.error_model.weights, small_setup.error_model.weights)
+    for kind, values in small_setup.covariances.items():
+        np.testing.assert_array_equal(blanked.covariances[kind], values)
