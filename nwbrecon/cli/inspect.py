@@ -18,7 +18,7 @@ from nwbrecon.cli.options import (
     Signal,
     Source,
     StimulusFolder,
-    frame_size,
+    alignment_options,
     settings_for,
     show,
     talking,
@@ -56,10 +56,7 @@ def inspect(
         RunSettings,
         config,
         assignments,
-        alignment__responses__signal=signal,
-        alignment__reading__stimulus_folder=stimulus_folder,
-        alignment__frame_rate=frame_rate,
-        alignment__frame_size=frame_size(size),
+        **alignment_options(signal, frame_rate, size, stimulus_folder),
     )
     from nwbrecon.pipeline.survey import Survey, inspect_all
 

@@ -34,6 +34,7 @@ __all__ = [
     "Signal",
     "Source",
     "StimulusFolder",
+    "alignment_options",
     "command_line",
     "frame_size",
     "located",
@@ -119,6 +120,18 @@ def settings_for(model: type[Model], config: Path | None, assignments: list[str]
             raise SettingsError(f"--set {assignment} names no setting and value.", "NAME=VALUE was expected.")
         options[name.strip().replace(".", "__")] = value
     return load_settings(model, config, **options)
+
+
+def alignment_options(
+    signal: str | None, rate: float | None, size: str | None, stimulus_folder: Path | None = None
+) -> dict[str, Any]:
+    """Name the settings that the options of their own stand for."""
+    return {
+        "alignment__responses__signal": signal,
+        "alignment__reading__stimulus_folder": stimulus_folder,
+        "alignment__frame_rate": rate,
+        "alignment__frame_size": frame_size(size),
+    }
 
 
 def located(source: str | None, dandi_instance: str | None) -> Any:

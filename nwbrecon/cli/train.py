@@ -19,7 +19,7 @@ from nwbrecon.cli.options import (
     Set,
     Signal,
     Source,
-    frame_size,
+    alignment_options,
     located,
     settings_for,
     show,
@@ -52,9 +52,7 @@ def train(
         RunSettings,
         config,
         assignments,
-        alignment__responses__signal=signal,
-        alignment__frame_rate=frame_rate,
-        alignment__frame_size=frame_size(size),
+        **alignment_options(signal, frame_rate, size),
         training__members=members,
     )
     with talking(as_json):
