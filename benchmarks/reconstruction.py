@@ -14,7 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 import nwbrecon as nr
 from nwbrecon.config import AlignmentSettings, SimulationSettings
@@ -96,7 +98,23 @@ def one_mouse(settings: SimulationSettings) -> tuple[pd.DataFrame, dict[str, flo
     cost["mask_share"] = scores.mask_fraction
     curve = scores.lags[scores.lags["method"] == reconstructions.method]
     cost["best_lag_frames"] = float(curve["lag"].iloc[int(curve["pixel_correlation"].argmax())])
+    cost["below_best_at_lag_0"] = float(
+        curve["pixel_correlation"].max() - curve.loc[curve["lag"] == 0, "pixel_correlation"].iloc[0]
+    )
+    if all(item.std is not None for item in reconstructions):
+        cost |= uncertainty(reconstructions, aligned)
     return scores.trials, cost
+
+
+def uncertainty(reconstructions: nr.Reconstructions, aligned: nr.AlignedSession) -> dict[str, float]:
+    """Coverage of 95 % intervals, and rank correlation of standard deviation and error, means over trials."""
+    covered, ranked, mask = [], [], reconstructions.mask
+    for item in reconstructions:
+        error = np.abs(item.video - aligned.trial(item.trials[0]).video)[:, mask].ravel()
+        deviation = item.std[:, mask].ravel()
+        covered.append(np.mean(error < 1.96 * deviation))
+        ranked.append(spearmanr(error, deviation).statistic)
+    return {"covered_by_95": float(np.mean(covered)), "error_rank_correlation": float(np.mean(ranked))}
 
 
 if __name__ == "__main__":
