@@ -342,16 +342,20 @@ class InversionSettings(Settings):
     """L-BFGS iterations a clip, at most."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
     """Relative fall of the objective in an iteration below which the search has converged."""
-    prior: Literal["auto", "movie", "ridge"] = "auto"
+    prior: Literal["auto", "movie", "ridge"] = "movie"
     """``movie``: Gaussian with the spectrum of natural movies. ``ridge``: the same with the linear decoder's movie as
-    mean and the spectrum of its residuals. ``auto``: the one under which held-out ROIs are predicted better."""
+    mean and the spectrum of its residuals. ``auto``: the better of the two, by ``choose_by``."""
     prior_weight: Positive | None = None
-    """Factor on the negative log-prior; ``None`` lets held-out ROIs choose among ``candidate_weights``."""
+    """Factor on the negative log-prior; ``None`` chooses among ``candidate_weights``."""
     candidate_weights: tuple[Positive, ...] = (0.5, 1.5, 5.0)
     """Prior weights to choose from."""
+    choose_by: Literal["validation", "held-out"] = "validation"
+    """What prior and weight are chosen by. ``validation``: how much of the validation clips they explain.
+    ``held-out``: how well ROIs that were not fitted are predicted, on the very clips that are reconstructed, for which
+    no movie need be known; so, too, where there are no validation clips."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""
-    selection_trials: Annotated[int, Field(ge=1)] = 3
+    selection_trials: Annotated[int, Field(ge=1)] = 4
     """Number of trials, each of another clip, on which prior and weight are chosen."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""

@@ -125,7 +125,7 @@ def reconstruct(
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
             "blend": setup.blend,
-            "held_out_choice": setup.choice,
+            "choice": setup.choice,
             "mask_fraction": float(setup.mask.mean()),
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),
             "ridge_penalty": setup.ridges[0].penalty,

@@ -1,12 +1,15 @@
-"""Choosing prior and prior weight without the true movie: ROIs that were not fitted are the judges.
+"""Choosing prior and prior weight, on validation clips or without any true movie.
 
-They are held out in whole neighborhoods of the visual field. Cells of like tuning share noise, and so do ROIs that are
-the same cell: judges from among the fitted cells' neighbors would reward a movie that explains the noise.
+Validation clips, whose movies are known and which no encoder learned from, say directly which prior makes the movie
+that is nearest to the truth, once it is added to the linear decoder's. Where there are none, ROIs that were not fitted
+are the judges. They are held out in whole neighborhoods of the visual field. Cells of like tuning share noise, and so
+do ROIs that are the same cell: judges from among the fitted cells' neighbors would reward a movie that explains the
+noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,49 +17,63 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.objective import Evidence, Margins
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.progress import progress
 
-__all__ = ["Case", "Choice", "choose_prior", "held_out_neighborhoods"]
+__all__ = ["Candidates", "Choice", "Judged", "Known", "choose_by_held_out", "choose_on_known", "held_out_neighborhoods"]
 
 # side of the neighborhoods that are held out together (pixels): about that of a receptive field
 _NEIGHBORHOOD = 8.0
 
 
-@dataclass
-class Case:
-    """One clip on which the choice is made.
+@dataclass(frozen=True)
+class Candidates:
+    """What there is to choose from, and how long each is given.
 
     Attributes
     ----------
-    evidence
-        What is fitted.
-    priors
-        Candidate priors of the clip by kind.
-    held_out
-        ``(roi,)`` bool: ROIs that are not fitted.
+    kinds
+        Kinds of prior.
+    weights
+        Weights of the prior.
+    iterations
+        Iterations of the first fit of a clip under a kind of prior; later ones start from it and take half as many.
+    tolerance
+        Relative fall of the objective below which a fit has converged.
     """
 
-    evidence: Evidence
-    priors: dict[str, MoviePrior]
-    held_out: np.ndarray
+    kinds: Sequence[str]
+    weights: Sequence[float]
+    iterations: int
+    tolerance: float
 
-    @property
-    def fitted(self) -> Tensor:
-        """``(roi,)`` 1 for ROIs that are fitted, otherwise 0."""
-        return torch.from_numpy(~self.held_out).float().to(self.evidence.weights.device)
+    def __len__(self) -> int:
+        return len(self.kinds) * len(self.weights)
 
-    @torch.no_grad()
-    def judge(self, video: Tensor) -> float:
-        """Negative log-likelihood of the held-out ROIs."""
-        return float(self.evidence.loss(video, 1 - self.fitted))
+    def fits(
+        self,
+        evidence: Sequence[Evidence],
+        prior_for: Callable[[str], MoviePrior],
+        margins: Margins,
+        chosen: Sequence[Tensor] | None = None,
+    ) -> Iterator[tuple[tuple[str, float], Reconstructor]]:
+        """Fit a clip under each."""
+        for kind in self.kinds:
+            prior, white = prior_for(kind), None
+            # from the strongest prior to the weakest: each fit starts near its end
+            for weight in sorted(self.weights, reverse=True):
+                fit = Reconstructor(evidence, prior, margins, prior_weight=weight, chosen=chosen, start=white)
+                fit.run(self.iterations if white is None else max(1, self.iterations // 2), tolerance=self.tolerance)
+                white = fit.white
+                yield (kind, weight), fit
 
 
 @dataclass
 class Choice:
-    """What the held-out ROIs chose.
+    """What was chosen.
 
     Attributes
     ----------
@@ -65,8 +82,9 @@ class Choice:
     weight
         Weight of the prior.
     table
-        One row a candidate: ``prior``, ``weight``, ``held_out`` (negative log-likelihood of the held-out ROIs, summed
-        over clips) and ``gain`` (by how much it is lower than for a uniform gray screen).
+        One row a candidate: ``prior``, ``weight``, and what it was judged by. On validation clips ``explained``, the
+        share of the movies' variance inside the mask; otherwise ``held_out`` (negative log-likelihood of the held-out
+        ROIs, summed over clips) and ``gain`` (by how much it is lower than for a uniform gray screen).
     """
 
     prior: str
@@ -74,59 +92,119 @@ class Choice:
     table: list[dict[str, Any]] = field(default_factory=list)
 
 
-def choose_prior(
-    cases: Sequence[Case], margins: Margins, *, weights: Sequence[float], iterations: int, tolerance: float
-) -> Choice:
+@dataclass
+class Known:
+    """A clip whose movie is known.
+
+    Attributes
+    ----------
+    evidence
+        What is fitted.
+    prior_for
+        Gives the clip's prior of a kind.
+    decoded, true
+        ``(time, height, width)`` the linear decoder's movie and what was shown, grey levels 0-255.
+    """
+
+    evidence: list[Evidence]
+    prior_for: Callable[[str], MoviePrior]
+    decoded: np.ndarray
+    true: np.ndarray
+
+
+def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candidates, mask: np.ndarray) -> Choice:
+    """Reconstruct under each prior and weight; the best explains most of the true movies, beside the linear decoder.
+
+    Parameters
+    ----------
+    clips
+        Validation clips.
+    margins
+        Unknown frames around the clips.
+    candidates
+        What there is to choose from.
+    mask
+        ``(height, width)`` pixels that count.
+    """
+    movies: dict[tuple[str, float], list[np.ndarray]] = {}
+    with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
+        for clip in clips:
+            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins):
+                movies.setdefault(candidate, []).append(fit.video)
+                bar.update()
+    explained = {
+        candidate: fit_blend(
+            [(video, clip.decoded, clip.true) for video, clip in zip(made, clips, strict=True)], mask
+        ).explained
+        for candidate, made in movies.items()
+    }
+    return _choice(explained, {name: {"explained": value} for name, value in explained.items()})
+
+
+@dataclass
+class Judged:
+    """One clip on which held-out ROIs choose.
+
+    Attributes
+    ----------
+    evidence
+        What is fitted.
+    prior_for
+        Gives the clip's prior of a kind.
+    held_out
+        ``(roi,)`` bool, one a witness: ROIs that are not fitted.
+    """
+
+    evidence: list[Evidence]
+    prior_for: Callable[[str], MoviePrior]
+    held_out: list[np.ndarray]
+
+    @property
+    def fitted(self) -> list[Tensor]:
+        """``(roi,)`` 1 for ROIs that are fitted, otherwise 0, one a witness."""
+        return [
+            torch.from_numpy(~held_out).float().to(witness.weights.device)
+            for witness, held_out in zip(self.evidence, self.held_out, strict=True)
+        ]
+
+    @torch.no_grad()
+    def judge(self, video: Tensor) -> float:
+        """Negative log-likelihood of the held-out ROIs."""
+        pairs = zip(self.evidence, self.fitted, strict=True)
+        return sum(float(witness.loss(video, 1 - fitted)) for witness, fitted in pairs)
+
+
+def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Candidates) -> Choice:
     """Reconstruct under each prior and weight; the best predicts the held-out ROIs best.
 
     Parameters
     ----------
-    cases
-        Clips on which the choice is made.
+    clips
+        Clips on which the choice is made; their movies need not be known.
     margins
         Unknown frames around the clips.
-    weights
-        Candidate weights.
-    iterations
-        Iterations of the first fit; later ones start from it and take half as many.
-    tolerance
-        Relative fall of the objective below which a fit has converged.
+    candidates
+        What there is to choose from.
     """
     totals: dict[tuple[str, float], float] = {}
     gray = 0.0
-    ordered = sorted(weights, reverse=True)
-    with progress(
-        total=len(cases) * len(cases[0].priors) * len(ordered), label="choosing the prior", unit="fit"
-    ) as bar:
-        for case in cases:
-            for kind, prior in case.priors.items():
-                white = None
-                # from the strongest prior to the weakest: each fit starts near its end
-                for weight in ordered:
-                    fit = Reconstructor(
-                        [case.evidence],
-                        prior,
-                        margins,
-                        prior_weight=weight,
-                        chosen=[case.fitted],
-                        start=white,
-                    )
-                    fit.run(iterations if white is None else max(1, iterations // 2), tolerance=tolerance)
-                    white = fit.white
-                    with torch.no_grad():
-                        video = prior.video(white)
-                    totals[kind, weight] = totals.get((kind, weight), 0.0) + case.judge(video)
-                    bar.update()
-            gray += case.judge(torch.full_like(video, float(video.mean())))
-    (kind, weight), _ = min(totals.items(), key=lambda item: item[1])
-    return Choice(
-        kind,
-        weight,
-        [
-            {"prior": name, "weight": value, "held_out": total, "gain": gray - total}
-            for (name, value), total in totals.items()
-        ],
+    with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
+        for clip in clips:
+            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins, clip.fitted):
+                with torch.no_grad():
+                    video = fit.prior.video(fit.white)
+                totals[candidate] = totals.get(candidate, 0.0) + clip.judge(video)
+                bar.update()
+            gray += clip.judge(torch.full_like(video, float(video.mean())))
+    return _choice(
+        {candidate: -total for candidate, total in totals.items()},
+        {candidate: {"held_out": total, "gain": gray - total} for candidate, total in totals.items()},
     )
+
+
+def _choice(scores: Mapping[tuple[str, float], float], rows: Mapping[tuple[str, float], dict[str, float]]) -> Choice:
+    kind, weight = max(scores, key=lambda candidate: scores[candidate])
+    return Choice(kind, weight, [{"prior": name, "weight": value, **row} for (name, value), row in rows.items()])
 
 
 def held_out_neighborhoods(positions: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
-from nwbrecon.inversion.objective import Margins
-from nwbrecon.inversion.priors import autocovariance
+from nwbrecon.inversion.objective import Evidence, Margins
+from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
-from nwbrecon.inversion.selection import Case, choose_prior, held_out_neighborhoods
+from nwbrecon.inversion.selection import (
+    Candidates,
+    Judged,
+    Known,
+    choose_by_held_out,
+    choose_on_known,
+    held_out_neighborhoods,
+)
 from nwbrecon.inversion.setup import Recording, Setup, Showing, gather, invert
 from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.inversion.uncertainty import fit_error_model
@@ -46,20 +53,16 @@ def make_setup(
     method
         The settings' preset, or ``ridge`` if the encoders are not good enough to be inverted.
     """
-    setups = [
-        _setup_of(recording, [showing[index] for showing in showings], settings, method)
-        for index, recording in enumerate(recordings)
-    ]
+    setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
     if method == "map":
+        _choose(setup, recordings, showings, settings)
         _calibrate(setup, recordings, settings)
     return setup
 
 
-def _setup_of(
-    recording: Recording, trials: Sequence[tuple[int, ...]], settings: InversionSettings, method: str
-) -> Setup:
-    """Set up one recording by itself, without its error model."""
+def _setup_of(recording: Recording, settings: InversionSettings, method: str) -> Setup:
+    """Set up one recording by itself: its decoder, its mask and its spectra."""
     encoder, aligned = recording
     ridge = fit_ridge(aligned)
     margins = Margins(encoder.warm_up, round(settings.tail_seconds * aligned.frame_rate))
@@ -85,7 +88,6 @@ def _setup_of(
         "movie": autocovariance(movies, _lags(aligned), mean),
         "ridge": autocovariance(_residuals(setup, [recording], validation), _lags(aligned)),
     }
-    _choose(setup, recording, trials, settings)
     return setup
 
 
@@ -107,17 +109,6 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
         # the mean of several decoders is off by less than each of them
         lags = _lags(recordings[0][1])
         joint.covariances["ridge"] = autocovariance(_residuals(joint, recordings, shared), lags)
-    totals: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for setup in setups:
-        for row in setup.choice:
-            totals.setdefault((row["prior"], row["weight"]), []).append(row)
-    joint.choice = [
-        {"prior": kind, "weight": weight, **{name: sum(row[name] for row in rows) for name in ("held_out", "gain")}}
-        for (kind, weight), rows in totals.items()
-    ]
-    best = min(joint.choice, key=lambda row: row["held_out"], default=None)
-    joint.prior = best["prior"] if best else setups[0].prior
-    joint.prior_weight = best["weight"] if best else setups[0].prior_weight
     return joint
 
 
@@ -133,44 +124,71 @@ def _shared_validation(recordings: Sequence[Recording]) -> list[Showing]:
     return showings
 
 
-def _choose(setup: Setup, recording: Recording, trials: Sequence[tuple[int, ...]], settings: InversionSettings) -> None:
-    encoder, aligned = recording
-    kinds = ("movie", "ridge") if settings.prior == "auto" else (settings.prior,)
-    weights = settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,)
-    if len(kinds) * len(weights) == 1:
-        setup.prior, setup.prior_weight = kinds[0], weights[0]
-        return
-    # different clips say more about the choice than repeats of one
-    labels = [label for of_clip in trials for label in of_clip]
-    of_clip = aligned.trials.loc[labels].reset_index(names="trial").groupby("clip", sort=False)["trial"].first()
-    cases = []
-    for index, trial in enumerate(of_clip.iloc[: settings.selection_trials]):
-        showing = ((int(trial),),)
-        decoded = setup.decode([recording], showing)
-        (evidence,) = gather([recording], showing, setup.margins, settings)
-        cases.append(
-            Case(
-                evidence,
-                {kind: setup.prior_for(kind, decoded, device_of(encoder)) for kind in kinds},
-                held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index),
-            )
-        )
-    choice = choose_prior(
-        cases,
-        setup.margins,
-        weights=weights,
-        iterations=settings.iterations // 2,
-        tolerance=settings.tolerance,
+def _choose(
+    setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing], settings: InversionSettings
+) -> None:
+    """Choose prior and weight: on validation clips, or by held-out ROIs on the clips that are reconstructed."""
+    candidates = Candidates(
+        ("movie", "ridge") if settings.prior == "auto" else (settings.prior,),
+        settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
+        max(1, settings.iterations // 2),
+        settings.tolerance,
     )
+    if len(candidates) == 1:
+        setup.prior, setup.prior_weight = candidates.kinds[0], candidates.weights[0]
+        return
+    most = settings.selection_trials
+    known = _shared_validation(recordings)[:most] if settings.choose_by == "validation" else []
+    if known:
+        choice = choose_on_known(
+            [Known(*_clip(setup, recordings, showing, settings), _truth(recordings, showing)) for showing in known],
+            setup.margins,
+            candidates,
+            setup.mask,
+        )
+    else:
+        judged = [
+            Judged(*_clip(setup, recordings, showing, settings)[:2], _held_out(recordings, showing, settings, index))
+            for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most])
+        ]
+        choice = choose_by_held_out(judged, setup.margins, candidates)
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
 
-def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
-    """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are.
+def _clip(
+    setup: Setup, recordings: Sequence[Recording], showing: Showing, settings: InversionSettings
+) -> tuple[list[Evidence], Callable[[str], MoviePrior], np.ndarray]:
+    """Evidence of a clip, its prior by kind, and the linear decoder's movie."""
+    decoded = setup.decode(recordings, showing)
+    device = device_of(recordings[0][0])
+    return (
+        gather(recordings, showing, setup.margins, settings),
+        lambda kind: setup.prior_for(kind, decoded, device),
+        np.clip(decoded, 0, 255),
+    )
 
-    The weights of the two are those of least squares, none of them negative (stacked regression, Breiman 1996, Mach.
-    Learn. 24:49-64). An encoder that knows little is so kept from doing worse than the linear decoder.
-    """
+
+def _held_out(
+    recordings: Sequence[Recording], showing: Showing, settings: InversionSettings, index: int
+) -> list[np.ndarray]:
+    """ROIs that judge, of each witness; those of one recording are the same in all its trials."""
+    return [
+        held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index)
+        for (encoder, _), trials in zip(recordings, showing, strict=True)
+        for _ in trials
+    ]
+
+
+def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[Showing]:
+    """Take the first showing of every clip: different clips say more about a choice than repeats of one."""
+    first: dict[str, Showing] = {}
+    for showing in showings:
+        first.setdefault(str(aligned.trials.at[showing[0][0], "clip"]), showing)
+    return list(first.values())
+
+
+def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
+    """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are."""
     clips, information = [], []
     for showing in progress(_shared_validation(recordings)[:_ERROR_CLIPS], label="calibrating", unit="clip"):
         made = invert(setup, recordings, showing, settings)
@@ -178,24 +196,12 @@ def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: Inversio
         if settings.uncertainty:
             information.append(made.information(settings.seed))
     if len(clips) > 1:
-        setup.blend = _best_blend(clips, setup.mask)
+        setup.blend = fit_blend(clips, setup.mask).weights
     if information:
         movies = [setup.blended(inverted, decoded) for inverted, decoded, _ in clips]
         features = [setup.error_features(*one) for one in zip(movies, information, strict=True)]
         errors = [movie - true for movie, (_, _, true) in zip(movies, clips, strict=True)]
         setup.error_model = fit_error_model(features, errors, setup.mask)
-
-
-def _best_blend(clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: np.ndarray) -> tuple[float, float, float]:
-    inverted, decoded, true = (
-        np.concatenate([movie[:, mask].ravel() for movie in kind]) for kind in zip(*clips, strict=True)
-    )
-    columns = np.stack([inverted - inverted.mean(), decoded - decoded.mean()], axis=1)
-    weights, _ = optimize.nnls(columns.astype(float), (true - true.mean()).astype(float))
-    if not weights.any():
-        return 1.0, 0.0, 0.0
-    level = true.mean() - weights @ [inverted.mean(), decoded.mean()]
-    return float(weights[0]), float(weights[1]), float(level)
 
 
 def _residuals(setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[np.ndarray]:

@@ -111,9 +111,9 @@ def test_what_concerns_all_is_said(whole, small_encoder):
     assert whole.info["gate"] == small_encoder.gate
     assert whole.info["behavior"] == "given"
     assert whole.info["mask_fraction"] == pytest.approx(whole.mask.mean())
-    best = min(whole.info["held_out_choice"], key=lambda row: row["held_out"])
+    best = max(whole.info["choice"], key=lambda row: row["explained"])
     assert (whole.info["prior"], whole.info["prior_weight"]) == (best["prior"], best["weight"])
-    assert len(whole.info["held_out_choice"]) == 4
+    assert [row["prior"] for row in whole.info["choice"]] == ["movie", "movie"]
     assert whole.info["error_model"]["n_clips"] == 3
     assert whole.settings["candidate_weights"] == [0.5, 2.0]
 
@@ -294,10 +294,24 @@ def test_mice_are_fused_with_calibrated_uncertainty_and_all_repeats(small_mouse,
     fused = reconstruct([small_encoder, second[0]], [aligned, second[1]], settings=settings)
     assert [item.info["witnesses"] for item in fused] == [6, 6]
     assert all(item.std.shape == item.video.shape for item in fused)
-    # both mice had their say on the prior
-    alone = [reconstruct(*one, settings=settings).info["held_out_choice"] for one in ((small_encoder, aligned), second)]
-    summed = [sum(row["held_out"] for row in rows) for rows in zip(*alone, strict=True)]
-    np.testing.assert_allclose([row["held_out"] for row in fused.info["held_out_choice"]], summed)
+    # what is known of the prior is known of the movie that both tell of
+    assert [row["prior"] for row in fused.info["choice"]] == ["movie", "ridge"]
+
+
+def test_without_a_validation_clip_in_common_held_out_rois_choose(small_mouse, small_encoder, second):
+    other = second[1]
+    validation = other.trials["split"] == "validation"
+    apart = replace(other, trials=other.trials.assign(clip=other.trials["clip"].where(~validation, "another")))
+    settings = QUICK.model_copy(
+        update={"uncertainty": True, "prior_weight": None, "candidate_weights": (0.5, 2.0), "iterations": 4}
+    )
+    trial = small_mouse.aligned.trials_in("test", repeats=[0])[0]
+    fused = reconstruct([small_encoder, second[0]], [small_mouse.aligned, apart], [trial], settings)
+    best = min(fused.info["choice"], key=lambda row: row["held_out"])
+    assert fused.info["prior_weight"] == best["weight"]
+    assert fused.info["blend"] == (1.0, 0.0, 0.0)
+    assert fused[0].std is None
+    assert "no validation clip in common" in " ".join(fused.warnings)
 
 
 def test_sessions_that_do_not_fit_are_not_fused(small_mouse, small_encoder, second):

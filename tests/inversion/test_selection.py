@@ -5,26 +5,54 @@ from linear import MEAN, SHAPE, LinearEncoder, covariance, movie_prior, response
 
 from nwbrecon.inversion.objective import Margins
 from nwbrecon.inversion.priors import MoviePrior
-from nwbrecon.inversion.selection import Case, choose_prior, held_out_neighborhoods
+from nwbrecon.inversion.selection import (
+    Candidates,
+    Judged,
+    Known,
+    choose_by_held_out,
+    choose_on_known,
+    held_out_neighborhoods,
+)
 
 
-def case_of(priors, seed=0, n_rois=40, noise=10.0, video=None):
+def seen_through_noise(video, seed=0, n_rois=40, noise=10.0):
     """A clip that was seen through noise of a known strength, which its weights know too."""
-    video = sample_video(seed) if video is None else video
     weights = torch.full((n_rois,), noise**-2, dtype=torch.float64)
-    evidence = responses_to(LinearEncoder.random(n_rois, seed=seed), video, noise=noise, weights=weights, seed=seed)
-    return Case(evidence, priors, np.arange(n_rois) % 5 == 0)
+    return responses_to(LinearEncoder.random(n_rois, seed=seed), video, noise=noise, weights=weights, seed=seed)
 
 
-def choose(cases, weights=(1.0,)):
-    return choose_prior(cases, Margins(0, 0), weights=weights, iterations=60, tolerance=1e-9)
+def judged(priors, seed=0, video=None):
+    evidence = seen_through_noise(sample_video(seed) if video is None else video, seed)
+    return Judged([evidence], priors.__getitem__, [np.arange(40) % 5 == 0])
+
+
+def candidates(kinds=("movie",), weights=(1.0,)):
+    return Candidates(kinds, weights, iterations=60, tolerance=1e-9)
+
+
+def choose(clips, kinds=("movie",), weights=(1.0,)):
+    return choose_by_held_out(clips, Margins(0, 0), candidates(kinds, weights))
+
+
+BOTH = ("movie", "ridge")
+
+
+def known(priors, seed, decoded=None):
+    video = sample_video(seed)
+    decoded = np.full(SHAPE, MEAN) if decoded is None else decoded
+    return Known([seen_through_noise(video, seed)], priors.__getitem__, decoded, video)
+
+
+def choose_known(clips, kinds=("movie",), weights=(1.0,), mask=None):
+    mask = np.ones(SHAPE[1:], bool) if mask is None else mask
+    return choose_on_known(clips, Margins(0, 0), candidates(kinds, weights), mask)
 
 
 @pytest.mark.parametrize(("deviation", "best"), [(3.0, 0.01), (30.0, 1.0), (300.0, 100.0)])
 def test_held_out_rois_choose_the_weight_that_is_true(deviation, best):
     # a prior with a tenth of the true deviation is right with a hundredth of its weight, and so on
     choice = choose(
-        [case_of({"movie": movie_prior(deviation=deviation)}, seed) for seed in range(3)], (0.01, 1.0, 100.0)
+        [judged({"movie": movie_prior(deviation=deviation)}, seed) for seed in range(3)], weights=(0.01, 1.0, 100.0)
     )
     assert (choice.prior, choice.weight) == ("movie", best)
 
@@ -32,17 +60,17 @@ def test_held_out_rois_choose_the_weight_that_is_true(deviation, best):
 def test_held_out_rois_choose_the_prior_that_is_true():
     right, wrong = movie_prior(), MoviePrior(covariance(scales=(0.4, 0.4, 0.4)), SHAPE, MEAN)
     for named in ({"movie": right, "ridge": wrong}, {"movie": wrong, "ridge": right}):
-        choice = choose([case_of(named, seed) for seed in range(2)])
+        choice = choose([judged(named, seed) for seed in range(2)], BOTH)
         assert named[choice.prior] is right
     # a good first guess is better than none
     video = sample_video(0)
     guess = MoviePrior(covariance(deviation=6.0), SHAPE, video + 5)
-    assert choose([case_of({"movie": right, "ridge": guess}, video=video)]).prior == "ridge"
+    assert choose([judged({"movie": right, "ridge": guess}, video=video)], BOTH).prior == "ridge"
 
 
 def test_the_table_says_how_it_came_about():
-    cases = [case_of({"movie": movie_prior(), "ridge": movie_prior(deviation=5.0)}, seed) for seed in range(2)]
-    choice = choose(cases, (0.5, 2.0))
+    clips = [judged({"movie": movie_prior(), "ridge": movie_prior(deviation=5.0)}, seed) for seed in range(2)]
+    choice = choose(clips, BOTH, (0.5, 2.0))
     rows = {(row["prior"], row["weight"]): row for row in choice.table}
     assert set(rows) == {("movie", 0.5), ("movie", 2.0), ("ridge", 0.5), ("ridge", 2.0)}
     best = min(choice.table, key=lambda row: row["held_out"])
@@ -54,18 +82,59 @@ def test_the_table_says_how_it_came_about():
 
 def test_the_fit_to_the_fitted_rois_is_not_asked():
     # with little prior the fitted are fitted best, and the others badly
-    case = case_of({"movie": movie_prior()})
-    choice = choose([case], (1e-4, 1.0))
-    assert choice.weight == 1.0
+    assert choose([judged({"movie": movie_prior()})], weights=(1e-4, 1.0)).weight == 1.0
 
 
 def test_judges_and_judged_are_apart():
-    case = case_of({"movie": movie_prior()})
+    clip = judged({"movie": movie_prior()})
     video = torch.from_numpy(sample_video(1))[None].double()
-    whole = float(case.evidence.loss(video))
-    fitted = float(case.evidence.loss(video, case.fitted))
-    assert case.judge(video) == pytest.approx(whole - fitted)
-    assert float(case.fitted.sum()) == 32
+    (evidence,), (fitted,) = clip.evidence, clip.fitted
+    assert clip.judge(video) == pytest.approx(float(evidence.loss(video)) - float(evidence.loss(video, fitted)))
+    assert float(fitted.sum()) == 32
+
+
+def test_the_judges_of_all_witnesses_are_asked():
+    priors = {"movie": movie_prior()}
+    one, other = judged(priors, 0, sample_video(0)), judged(priors, 1, sample_video(0))
+    both = Judged(one.evidence + other.evidence, one.prior_for, one.held_out + other.held_out)
+    video = torch.from_numpy(sample_video(0))[None].double()
+    assert both.judge(video) == pytest.approx(one.judge(video) + other.judge(video))
+    # two say more about the movie than one
+    assert choose([both]).table[0]["gain"] > choose([one]).table[0]["gain"] + choose([other]).table[0]["gain"]
+
+
+@pytest.mark.parametrize(("deviation", "best"), [(3.0, 0.01), (30.0, 1.0), (300.0, 100.0)])
+def test_known_movies_choose_the_weight_that_is_true(deviation, best):
+    clips = [known({"movie": movie_prior(deviation=deviation)}, seed) for seed in range(2)]
+    choice = choose_known(clips, weights=(0.01, 1.0, 100.0))
+    assert (choice.prior, choice.weight) == ("movie", best)
+    assert {row["weight"]: row["explained"] for row in choice.table}[best] == max(
+        row["explained"] for row in choice.table
+    )
+
+
+def test_known_movies_choose_the_prior_that_is_true():
+    priors = {"movie": MoviePrior(covariance(scales=(0.4, 0.4, 0.4)), SHAPE, MEAN), "ridge": movie_prior()}
+    choice = choose_known([known(priors, seed) for seed in range(2)], BOTH)
+    assert choice.prior == "ridge"
+    assert len(choice.table) == 2
+
+
+def test_what_the_linear_decoder_knows_counts_whatever_the_prior():
+    # beside a decoder that knows all, every candidate explains all
+    priors = {"movie": movie_prior()}
+    clips = [known(priors, seed, decoded=sample_video(seed)) for seed in range(2)]
+    assert choose_known(clips, weights=(1e-3, 1.0)).table[0]["explained"] == pytest.approx(1, abs=1e-6)
+
+
+def test_pixels_outside_the_mask_do_not_choose():
+    mask = np.zeros(SHAPE[1:], bool)
+    mask[: SHAPE[1] // 2] = True
+    priors = {"movie": movie_prior()}
+    clips, spoiled = ([known(priors, seed) for seed in range(2)] for _ in range(2))
+    for clip in spoiled:
+        clip.true = np.where(mask, clip.true, 255 - clip.true)
+    assert choose_known(clips, mask=mask).table == choose_known(spoiled, mask=mask).table
 
 
 def places(n=200, seed=0):

@@ -2,11 +2,10 @@ import copy
 
 import numpy as np
 import pytest
-from small import FRAME_SIZE
 
 from nwbrecon.config import InversionSettings
 from nwbrecon.inversion.priors import autocovariance
-from nwbrecon.inversion.settling import _best_blend, make_setup
+from nwbrecon.inversion.settling import make_setup
 
 FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
 
@@ -41,32 +40,22 @@ def test_fixed_settings_leave_nothing_to_choose(small_setup):
     assert small_setup.error_model.n_clips == 3
 
 
-def test_inversion_and_linear_decoder_are_weighed_where_the_truth_is_known():
-    rng = np.random.default_rng(0)
-    mask = rng.random(FRAME_SIZE) < 0.5
-    clips = []
-    for _ in range(3):
-        inverted, decoded = rng.uniform(0, 255, (2, 20, *FRAME_SIZE))
-        true = np.where(mask, 0.7 * inverted + 0.2 * decoded - 10, 0)
-        clips.append((inverted, decoded, true))
-    np.testing.assert_allclose(_best_blend(clips, mask), (0.7, 0.2, -10), atol=1e-6)
-    # nothing is taken away from the other, and what says nothing gets nothing
-    opposed = [(inverted, 255 - decoded, true) for inverted, decoded, true in clips]
-    of_inverted, of_decoded, _ = _best_blend(opposed, mask)
-    assert of_decoded == 0
-    assert of_inverted == pytest.approx(0.7, abs=0.02)
-    assert _best_blend([(255 - one, 255 - other, true) for one, other, true in clips], mask) == (1.0, 0.0, 0.0)
+CHOOSING = InversionSettings(
+    prior="auto", candidate_weights=(1.0, 300.0), selection_trials=2, iterations=6, uncertainty=False, device="cpu"
+)
 
 
-def test_held_out_rois_choose_where_nothing_is_fixed(small_mouse, small_encoder):
+@pytest.mark.parametrize("choose_by", ["validation", "held-out"])
+def test_prior_and_weight_are_chosen_where_nothing_is_fixed(small_mouse, small_encoder, choose_by):
     aligned = small_mouse.aligned
-    settings = InversionSettings(
-        candidate_weights=(1.0, 300.0), selection_trials=2, iterations=6, uncertainty=False, device="cpu"
-    )
+    settings = CHOOSING.model_copy(update={"choose_by": choose_by})
     made = make_setup([(small_encoder, aligned)], showings(aligned), settings, "map")
     assert made.error_model is None
     assert len(made.choice) == 4
-    best = min(made.choice, key=lambda row: row["held_out"])
+    best = {
+        "validation": lambda: max(made.choice, key=lambda row: row["explained"]),
+        "held-out": lambda: min(made.choice, key=lambda row: row["held_out"]),
+    }[choose_by]()
     assert (made.prior, made.prior_weight) == (best["prior"], best["weight"])
     # a prior hundreds of times too strong is not what the responses want
     assert made.prior_weight == 1.0
