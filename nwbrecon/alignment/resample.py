@@ -4,7 +4,7 @@ Conventions. Times are seconds. A *bin* is the half-open time ``[start, stop)``,
 the common clock stands. A *count* at ``t[k]`` belongs to the preceding interval ``(t[k-1], t[k]]`` and is spread evenly
 over it, so that its area is kept (spikes, deconvolved events). A *point sample* at ``t[k]`` is the value at that
 instant; between two of them the signal is the straight line (dF/F, running speed, pupil). A *displayed frame* stands
-from its onset until the next one's.
+from its onset until the next one's; so does a *held* value.
 
 Nothing is carried across an interval longer than ``longest``, nor outside the first and last sample: what is not
 covered is NaN. A bin counts as covered when all but a thousandth of it is, which forgives rounding.
@@ -24,6 +24,7 @@ __all__ = [
     "bin_averages",
     "bin_counts",
     "coverage",
+    "held_averages",
     "held_weights",
     "interval_weights",
     "overlaps",
@@ -219,6 +220,55 @@ def bin_averages(
     )
     covered = np.bincount(bins, weight, minlength=len(starts)) >= COVERED
     return _apply(weights, np.asarray(values), covered)
+
+
+def held_averages(
+    sample_times: np.ndarray,
+    values: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    *,
+    longest: float = np.inf,
+    usual: float,
+) -> np.ndarray:
+    """Average over each bin of values that each stand until the next sample.
+
+    Parameters
+    ----------
+    sample_times
+        ``(sample,)`` seconds, increasing.
+    values
+        ``(sample, ...)`` what stands from each of these instants on; NaN where missing.
+    starts, stops
+        ``(bin,)`` seconds.
+    longest
+        Longest interval (s) to the next sample for which a value stands.
+    usual
+        Seconds for which a value stands where the next sample is farther away, or there is none.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(bin, ...)`` float64; NaN where a bin is not covered.
+
+    Raises
+    ------
+    AlignmentError
+        If `sample_times` do not increase.
+
+    Examples
+    --------
+    >>> bins = np.array([0.0, 1.0, 1.5]), np.array([1.0, 2.0, 2.5])
+    >>> held_averages(np.array([0.0, 1.0]), np.array([2.0, 6.0]), *bins, usual=1.0)
+    array([ 2.,  6., nan])
+    """
+    _require_increasing(sample_times, "Sample times")
+    following = np.append(sample_times[1:], np.inf)[: len(sample_times)]
+    ends = np.where(following - sample_times <= longest, following, sample_times + usual)
+    shared = overlaps(starts, stops, sample_times, np.minimum(ends, following))
+    lengths = stops - starts
+    covered = np.asarray(shared.sum(axis=1)) >= COVERED * lengths
+    return _apply(sparse.csr_array(sparse.diags_array(1 / lengths) @ shared), np.asarray(values), covered)
 
 
 def coverage(

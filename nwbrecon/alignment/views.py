@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession
-from nwbrecon.alignment.resample import bin_averages, bin_counts, coverage
+from nwbrecon.alignment.resample import bin_averages, bin_counts, coverage, held_averages
 from nwbrecon.session.model import BehaviorSeries, SignalKind
 
 __all__ = ["behavior_on_frames", "covered_frames", "responses_on_frames", "sample_behavior", "samples_in"]
@@ -128,14 +128,17 @@ def covered_frames(groups: Sequence[AlignedGroup], starts: np.ndarray, stops: np
 def sample_behavior(series: BehaviorSeries, starts: np.ndarray, stops: np.ndarray, longest: float) -> np.ndarray:
     """Average a behavioral variable over bins, bridging gaps up to ``longest`` seconds; ``(bin,)``, NaN where missing.
 
-    Missing samples are taken out first, so that a blink shorter than ``longest`` is bridged by a straight line.
+    Missing samples are taken out first, so that a blink shorter than ``longest`` is bridged, by a straight line or, in
+    a series whose values are held, by the value before it.
     """
     known = np.isfinite(series.values)
+    times, values = series.timestamps[known], series.values[known]
     # a variable that is sampled more slowly than the limit has no gaps for that
     usual = float(np.median(np.diff(series.timestamps))) if len(series.timestamps) > 1 else 0.0
-    return bin_averages(
-        series.timestamps[known], series.values[known], starts, stops, longest=max(longest, 1.5 * usual)
-    )
+    longest = max(longest, 1.5 * usual)
+    if series.held:
+        return held_averages(times, values, starts, stops, longest=longest, usual=usual)
+    return bin_averages(times, values, starts, stops, longest=longest)
 
 
 def _frame_bins(aligned: AlignedSession, trial: int, lead: int, tail: int) -> tuple[np.ndarray, np.ndarray]:

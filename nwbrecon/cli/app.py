@@ -12,6 +12,7 @@ from nwbrecon.cli.cache import cache
 from nwbrecon.cli.demo import demo
 from nwbrecon.cli.evaluate import evaluate
 from nwbrecon.cli.export import export
+from nwbrecon.cli.import_sensorium import import_sensorium
 from nwbrecon.cli.inspect import inspect
 from nwbrecon.cli.reconstruct import reconstruct
 from nwbrecon.cli.report import report
@@ -53,7 +54,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, inspect, simulate, train, reconstruct, evaluate, report, export, reproduce):
+for command in (
+    demo,
+    run,
+    inspect,
+    simulate,
+    train,
+    reconstruct,
+    evaluate,
+    report,
+    export,
+    reproduce,
+    import_sensorium,
+):
     app.command()(command)
 app.add_typer(cache, name="cache")
 

@@ -325,6 +325,8 @@ class BehaviorSeries:
         Unit of `values`.
     origin
         Where it came from and how it was converted, in words.
+    held
+        Whether each value stands until the next sample (NWB's continuity ``step``); else it is a point on a line.
     """
 
     name: str
@@ -332,6 +334,7 @@ class BehaviorSeries:
     timestamps: np.ndarray
     unit: str
     origin: str
+    held: bool = False
 
 
 @dataclass(repr=False)

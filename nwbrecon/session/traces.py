@@ -132,4 +132,5 @@ def without_blinks(trace: Trace, traces: Sequence[Item], warn: Warn) -> None:
 
 def behavior_series(name: str, trace: Trace, values: np.ndarray, unit: str, words: str) -> BehaviorSeries:
     """Make a variable of a trace; ``words`` say how its values came about."""
-    return BehaviorSeries(name, values, trace.times, unit, f"{words}; {trace.item.path}")
+    held = getattr(trace.item.content, "continuity", None) == "step"
+    return BehaviorSeries(name, values, trace.times, unit, f"{words}; {trace.item.path}", held)

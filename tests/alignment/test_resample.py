@@ -12,6 +12,7 @@ from nwbrecon.alignment.resample import (
     bin_averages,
     bin_counts,
     coverage,
+    held_averages,
     held_weights,
     interval_weights,
     overlaps,
@@ -121,6 +122,30 @@ def test_point_samples_are_averaged_along_straight_lines(case):
     compare(found, expected)
 
 
+@given(samples_and_bins(), st.sampled_from([1, 7, 30]))
+@settings(max_examples=120, deadline=None)
+def test_held_values_stand_until_the_next_sample(case, usual):
+    ticks, values, starts, stops, longest = case
+    standing = {}
+    for at, following, value in zip(ticks, [*ticks[1:], None], values, strict=True):
+        held = following is not None and following - at <= longest
+        end = following if held else at + usual if following is None else min(at + usual, following)
+        standing.update(dict.fromkeys(range(at, end), value))
+    expected = []
+    for start, stop in zip(starts, stops, strict=True):
+        stood = [standing.get(tick) for tick in range(start, stop)]
+        expected.append(None if None in stood else Fraction(sum(stood), len(stood)))
+    found = held_averages(
+        seconds(ticks),
+        as_floats(values),
+        seconds(starts),
+        seconds(stops),
+        longest=float(longest * TICK),
+        usual=float(usual * TICK),
+    )
+    compare(found, expected)
+
+
 @given(clocks(), st.integers(3, 80), st.integers(1, 12), st.integers(-100, 200), st.sampled_from([60, 10**6]))
 @settings(max_examples=120, deadline=None)
 def test_interval_weights_are_shares_of_frames(ticks, width, n_frames, shift, longest):
@@ -220,6 +245,8 @@ def test_without_intervals_nothing_is_covered(times):
     assert np.isnan(found).all()
     found = bin_averages(np.array(times), np.ones(len(times)), np.array([0.0]), np.array([1.0]))
     assert np.isnan(found).all()
+    found = held_averages(np.array(times), np.ones(len(times)), np.array([0.0]), np.array([1.0]), usual=0.0)
+    assert np.isnan(found).all()
 
 
 @pytest.mark.parametrize("times", [[0.0, 1.0, 1.0], [0.0, 2.0, 1.0], [0.0, np.nan, 1.0], [0.0, 1.0, np.inf]])
@@ -229,6 +256,7 @@ def test_clocks_that_do_not_increase_are_refused(times):
         lambda: bin_counts(times, np.ones(3), *bins),
         lambda: bin_averages(times, np.ones(3), *bins),
         lambda: coverage(times, np.ones(3, bool), *bins),
+        lambda: held_averages(times, np.ones(3), *bins, usual=1.0),
         lambda: held_weights(times, *bins),
         lambda: interval_weights(np.array([0.0]), 1.0, times),
         lambda: interval_weights(times, 1.0, np.array([0.0, 1.0])),

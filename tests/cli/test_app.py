@@ -21,6 +21,7 @@ COMMANDS = (
     "report",
     "export",
     "reproduce",
+    "import-sensorium",
     "cache",
 )
 HEAVY = ("torch", "pynwb", "hdmf", "h5py", "dandi", "matplotlib", "pandas", "scipy", "rich")

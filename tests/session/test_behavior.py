@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from hdmf.common import DynamicTable, VectorData
-from pynwb import TimeSeries
+from pynwb import NWBHDF5IO, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries, EyeTracking, PupilTracking, SpatialSeries
 
 import nwbrecon as nr
@@ -53,6 +53,15 @@ def test_running_is_found_wherever_it_is(nwb, place, name):
     np.testing.assert_allclose(found["running_speed"].values, stored.data * 100)
     np.testing.assert_allclose(found["running_speed"].timestamps, 0.5 + np.arange(100) / 20)
     assert found["running_speed"].unit == "cm/s"
+
+
+@pytest.mark.parametrize("continuity", ["step", "continuous", None])
+def test_a_series_says_whether_its_values_are_held(nwb, tmp_path, continuity):
+    nwb.add_acquisition(trace("running_speed", unit="cm/s", continuity=continuity, rate=20.0))
+    with NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(nwb)
+    with nr.open_session(tmp_path / "a.nwb") as session:
+        assert session.behavior["running_speed"].held == (continuity == "step")
 
 
 def test_of_several_the_speed_is_taken(nwb):

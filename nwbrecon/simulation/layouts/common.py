@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from hdmf.common import DynamicTableRegion, VectorData
-from hdmf.data_utils import GenericDataChunkIterator
-from numpy.typing import DTypeLike
 from pynwb import H5DataIO, NWBFile
 from pynwb.file import Subject
 from pynwb.ophys import ImagingPlane, OpticalChannel, PlaneSegmentation
 
 from nwbrecon._version import __version__
+from nwbrecon.chunks import ChunkIterator, compressed
 from nwbrecon.config import ResponseSettings
 from nwbrecon.session.activity import activity
 from nwbrecon.session.model import ResponseGroup, Signal, SignalKind
@@ -26,9 +24,7 @@ from nwbrecon.storage import digest
 
 __all__ = [
     "GAZE_FRAME",
-    "ChunkIterator",
     "Screen",
-    "compressed",
     "corrected",
     "delta_f_over_f",
     "events",
@@ -45,7 +41,6 @@ __all__ = [
 SESSION_START = datetime(2025, 1, 1, 12, tzinfo=UTC)
 SOMA_RADIUS = 5
 """Radius of the ROI masks (pixels of the imaging plane)."""
-CHUNK_BYTES = 2**19
 GAZE_FRAME = "(0, 0) is straight ahead; x grows to the right of the screen, y upwards."
 
 
@@ -193,11 +188,6 @@ def object_names(names: Iterable[str]) -> dict[str, str]:
     return safe
 
 
-def compressed(data: Any, **options: Any) -> H5DataIO:
-    """Store ``data`` with gzip."""
-    return H5DataIO(data, compression="gzip", compression_opts=4, **options)
-
-
 @dataclass(frozen=True)
 class Screen:
     """What was on the screen, flip by flip.
@@ -281,33 +271,3 @@ def screen(recording: SimulatedRecording, *, flips_per_frame: int = 1, gray_rate
         end = row.offset
     turn_gray(end, recording.duration)
     return Screen(np.concatenate(times), np.concatenate(clips), np.concatenate(frames), movies, recording.gray)
-
-
-class ChunkIterator(GenericDataChunkIterator):
-    """Hands an array to HDF5 chunk by chunk as it is made, so that it is never in memory as a whole.
-
-    Parameters
-    ----------
-    read
-        ``read(rows) -> array`` with these rows of the array.
-    shape
-        Shape of the array.
-    dtype
-        Type of the array.
-    """
-
-    def __init__(self, read: Callable[[slice], np.ndarray], shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        self.read, self.shape = read, shape
-        self._dtype = np.dtype(dtype)
-        rows = CHUNK_BYTES // (int(np.prod(shape[1:])) * self._dtype.itemsize)
-        chunk = (min(max(rows, 1), shape[0]), *shape[1:])
-        super().__init__(chunk_shape=chunk, buffer_shape=chunk)
-
-    def _get_data(self, selection: tuple[slice, ...]) -> np.ndarray:
-        return self.read(selection[0])[(slice(None), *selection[1:])]
-
-    def _get_maxshape(self) -> tuple[int, ...]:
-        return self.shape
-
-    def _get_dtype(self) -> np.dtype:
-        return self._dtype

@@ -24,8 +24,8 @@ from pynwb.epoch import TimeIntervals
 from pynwb.image import ImageSeries
 from pynwb.ophys import Fluorescence, ImageSegmentation, RoiResponseSeries
 
+from nwbrecon.chunks import compressed
 from nwbrecon.simulation.layouts.common import (
-    compressed,
     imaging_planes,
     new_file,
     roi_images,

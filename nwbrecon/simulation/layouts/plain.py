@@ -22,9 +22,9 @@ from pynwb.behavior import BehavioralTimeSeries, EyeTracking, PupilTracking, Spa
 from pynwb.image import OpticalSeries
 from pynwb.ophys import DfOverF, ImageSegmentation, RoiResponseSeries
 
+from nwbrecon.chunks import compressed
 from nwbrecon.simulation.layouts.common import (
     GAZE_FRAME,
-    compressed,
     delta_f_over_f,
     imaging_planes,
     new_file,

@@ -28,10 +28,10 @@ from pynwb.epoch import TimeIntervals
 from pynwb.image import ImageSeries
 from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, RoiResponseSeries
 
+from nwbrecon.chunks import compressed
 from nwbrecon.errors import SettingsError
 from nwbrecon.simulation.layouts.common import (
     GAZE_FRAME,
-    compressed,
     corrected,
     delta_f_over_f,
     events,
