@@ -264,11 +264,11 @@ def held_averages(
     """
     _require_increasing(sample_times, "Sample times")
     following = np.append(sample_times[1:], np.inf)[: len(sample_times)]
-    ends = np.where(following - sample_times <= longest, following, sample_times + usual)
+    reached = np.isfinite(following) & (following - sample_times <= longest)
+    ends = np.where(reached, following, sample_times + usual)
     shared = overlaps(starts, stops, sample_times, np.minimum(ends, following))
-    lengths = stops - starts
-    covered = np.asarray(shared.sum(axis=1)) >= COVERED * lengths
-    return _apply(sparse.csr_array(sparse.diags_array(1 / lengths) @ shared), np.asarray(values), covered)
+    covered = np.asarray(shared.sum(axis=1)) >= COVERED * (stops - starts)
+    return _apply(_shares(shared), np.asarray(values), covered)
 
 
 def coverage(
@@ -334,6 +334,11 @@ def held_weights(edges: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> sp
     """
     _require_increasing(edges, "Frame onsets and the end of the last frame")
     shared = overlaps(starts, stops, edges[:-1], edges[1:])
+    return _shares(shared)
+
+
+def _shares(shared: sparse.csr_array) -> sparse.csr_array:
+    # of what was there, not of the bin, so that a bin with one value has that value whatever the rounding of clocks
     total = np.asarray(shared.sum(axis=1))
     return sparse.csr_array(sparse.diags_array(np.divide(1, total, out=np.zeros_like(total), where=total > 0)) @ shared)
 

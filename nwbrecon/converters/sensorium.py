@@ -53,8 +53,8 @@ NO_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 LICENSE = (
     "The data of the Sensorium competition are licensed CC BY-NC-ND 4.0 "
     "(https://creativecommons.org/licenses/by-nc-nd/4.0/). Their authors ask to be contacted before the data are used "
-    "in research, and for permission before a new analysis of them is published. This file is made of them: use it "
-    "under the same terms, and do not pass it on."
+    "in research, and for permission before a new analysis of them is published. A file made of them is under the same "
+    "terms; do not pass it on."
 )
 _RELEASED = re.compile(r"dynamic(?P<animal>\d+)-(?P<session>\d+)-(?P<scan>\d+)(-|$)")
 
@@ -267,18 +267,21 @@ def _add_trials(nwbfile: NWBFile, mouse: MouseFolder, splits: Sequence[str], tim
         nwbfile.add_trial(**span, split=split, tier=trial.tier, clip=trial.clip, trial_number=trial.number)
         if split == UNUSED:
             nwbfile.add_invalid_time_interval(**span, tags=["tier none: not used in the competition"])
-    # without this a reader would take the screen to have been blank; a frame shorter, so that they touch no trial
-    starts = [float(own[-1] + 1 / FRAME_RATE) for own in times[:-1]]
-    stops = [float(own[0] - 1 / FRAME_RATE) for own in times[1:]]
-    nwbfile.add_time_intervals(
-        TimeIntervals(
-            name="between_trials",
-            description="Pauses that were put between the trials; what was on the screen then is not known.",
-            columns=[
-                VectorData(name="start_time", description="When it begins (s).", data=starts),
-                VectorData(name="stop_time", description="When it ends (s).", data=stops),
-            ],
-        )
+    if len(times) > 1:
+        nwbfile.add_time_intervals(_pauses(times))
+
+
+def _pauses(times: Sequence[np.ndarray]) -> TimeIntervals:
+    """Table of the times between trials; without it a reader would take the screen to have been blank then."""
+    # a frame shorter than they are, so that rounding makes none touch a trial
+    edges = {
+        "start_time": ("When it begins (s).", [float(own[-1] + 1 / FRAME_RATE) for own in times[:-1]]),
+        "stop_time": ("When it ends (s).", [float(own[0] - 1 / FRAME_RATE) for own in times[1:]]),
+    }
+    return TimeIntervals(
+        name="between_trials",
+        description="Pauses that were put between the trials; what was on the screen then is not known.",
+        columns=[VectorData(name=name, description=words, data=data) for name, (words, data) in edges.items()],
     )
 
 

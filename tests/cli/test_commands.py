@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from converters.release import write_release
 
 from nwbrecon.pipeline.demo import DEMO, demo
 from nwbrecon.results import read_results
@@ -28,6 +29,28 @@ def test_simulate_writes_recording_and_truth(tmp_path):
     again = call("simulate", tmp_path / "mouse.nwb", *small)
     assert again.exit_code == 1
     assert "exist already" in again.stderr
+
+
+def test_import_sensorium_for_people_and_for_programs(tmp_path):
+    made = write_release(tmp_path)
+    result = call("import-sensorium", made.path, tmp_path / "mouse.nwb")
+    assert result.exit_code == 0, result.output
+    assert "7 cells, 14 trials of 12 clips" in result.stdout
+    assert "CC BY-NC-ND 4.0" in result.stdout
+    again = call("import-sensorium", made.path, tmp_path / "mouse.nwb")
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+    options = ["--overwrite", "--oracle", "validation", "--json"]
+    for_programs = json.loads(call("import-sensorium", made.path, tmp_path / "mouse.nwb", *options).stdout)
+    assert for_programs["path"] == str(tmp_path / "mouse.nwb")
+    assert for_programs["splits"] == {"train": 8, "validation": 4}
+    assert "CC BY-NC-ND 4.0" in for_programs["license"]
+    inspected = json.loads(call("inspect", tmp_path / "mouse.nwb", "--json").stdout)
+    assert sum(plane["rois"] for plane in inspected["planes"]) == 7
+    assert call("import-sensorium", made.path, tmp_path / "b.nwb", "--oracle", "train").exit_code == 2
+    elsewhere = call("import-sensorium", tmp_path / "nowhere", tmp_path / "b.nwb")
+    assert elsewhere.exit_code == 1
+    assert "There is no folder" in elsewhere.stderr
 
 
 def test_inspect_for_people_and_for_programs(mouse):
