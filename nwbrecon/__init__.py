@@ -12,7 +12,7 @@ from nwbrecon._version import __version__
 
 if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession, align
-    from nwbrecon.encoding import EncoderEnsemble, train
+    from nwbrecon.encoding import EncoderEnsemble, EncoderScores, score_encoder, train
     from nwbrecon.evaluation import Scores, evaluate
     from nwbrecon.inversion import Reconstruction, Reconstructions, reconstruct
     from nwbrecon.pipeline.reproduce import Reproduced, reproduce
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
     "EncoderEnsemble": "nwbrecon.encoding",
+    "EncoderScores": "nwbrecon.encoding",
     "Player": "nwbrecon.results.report",
     "Reconstruction": "nwbrecon.inversion",
     "Reconstructions": "nwbrecon.inversion",
@@ -42,6 +43,7 @@ _HOMES = {
     "reproduce": "nwbrecon.pipeline.reproduce",
     "results_name": "nwbrecon.results",
     "run": "nwbrecon.pipeline.run",
+    "score_encoder": "nwbrecon.encoding",
     "simulate": "nwbrecon.simulation",
     "train": "nwbrecon.encoding",
     "write_results": "nwbrecon.results",
@@ -50,6 +52,7 @@ _HOMES = {
 __all__ = [
     "AlignedSession",
     "EncoderEnsemble",
+    "EncoderScores",
     "Player",
     "Reconstruction",
     "Reconstructions",
@@ -68,6 +71,7 @@ __all__ = [
     "reproduce",
     "results_name",
     "run",
+    "score_encoder",
     "simulate",
     "train",
     "write_results",

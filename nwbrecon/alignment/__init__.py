@@ -3,7 +3,7 @@
 from nwbrecon.alignment.align import align
 from nwbrecon.alignment.latency import Latency, population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession, AlignedTrial
-from nwbrecon.alignment.reliability import reliability
+from nwbrecon.alignment.reliability import leave_one_out_correlation, reliability
 from nwbrecon.alignment.resample import interval_weights
 from nwbrecon.alignment.views import behavior_on_frames, responses_on_frames, samples_in
 
@@ -15,6 +15,7 @@ __all__ = [
     "align",
     "behavior_on_frames",
     "interval_weights",
+    "leave_one_out_correlation",
     "population_latency",
     "reliability",
     "responses_on_frames",

@@ -3,5 +3,15 @@
 from nwbrecon.encoding.encoder import Encoder, VideoEncoder
 from nwbrecon.encoding.ensemble import EncoderEnsemble, train
 from nwbrecon.encoding.fields import receptive_fields
+from nwbrecon.encoding.scores import EncoderScores
+from nwbrecon.encoding.scoring import score_encoder
 
-__all__ = ["Encoder", "EncoderEnsemble", "VideoEncoder", "receptive_fields", "train"]
+__all__ = [
+    "Encoder",
+    "EncoderEnsemble",
+    "EncoderScores",
+    "VideoEncoder",
+    "receptive_fields",
+    "score_encoder",
+    "train",
+]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding.encoder import Encoder
@@ -14,7 +15,7 @@ from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.prediction import nan_correlation, predict_samples
 from nwbrecon.metrics import bootstrap_interval
 
-__all__ = ["Gate", "dispersion", "gate"]
+__all__ = ["Gate", "dispersion", "gate", "other_movie"]
 
 # ROIs whose held-out activity a linear fit predicted at least this well take part in the gate
 _VISUAL_CORRELATION = 0.1
@@ -129,15 +130,8 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
         The verdict.
     """
     visual = np.nan_to_num(linear_scores) > _VISUAL_CORRELATION
-    clips = aligned.trials.loc[trials, "clip"].to_numpy()
-    wrong, gray = {}, {}
-    for trial, clip in zip(trials, clips, strict=True):
-        length = int(aligned.trials.at[trial, "n_frames"])
-        other = [label for label, name in zip(trials, clips, strict=True) if name != clip] or aligned.trials_in("train")
-        video = aligned.trial(max(other, key=lambda label: int(aligned.trials.at[label, "n_frames"]))).video
-        # a shorter clip is shown again from its start
-        wrong[trial] = torch.from_numpy(np.resize(video, (length, *video.shape[1:])).astype(np.float32))[None, None]
-        gray[trial] = torch.full_like(wrong[trial], float(video.mean()))
+    wrong = {trial: other_movie(aligned, trial, trials) for trial in trials}
+    gray = {trial: torch.full_like(movie, float(movie.mean())) for trial, movie in wrong.items()}
     scores = {
         name: np.concatenate(
             [
@@ -161,3 +155,27 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
         + ("the encoder sees." if sees else "the encoder does not see, so inverting it would be meaningless.")
     )
     return Gate(sees, n_visual, means["true"], means["wrong"], means["gray"], gap, low, high, sentence)
+
+
+def other_movie(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
+    """Give the movie of another clip, as long as that of a trial: the longest of some trials.
+
+    Parameters
+    ----------
+    aligned
+        The session.
+    trial
+        Label of the trial.
+    trials
+        Trials whose clips are taken; training trials, where these are all of one clip.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(1, 1, time, height, width)``; a shorter clip is shown again from its start.
+    """
+    clips = aligned.trials["clip"]
+    other = [label for label in trials if clips[label] != clips[trial]] or aligned.trials_in("train")
+    video = aligned.trial(max(other, key=lambda label: int(aligned.trials.at[label, "n_frames"]))).video
+    length = int(aligned.trials.at[trial, "n_frames"])
+    return torch.from_numpy(np.resize(video, (length, *video.shape[1:])).astype(np.float32))[None, None]
