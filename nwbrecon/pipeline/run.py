@@ -12,7 +12,7 @@ from typing import Any
 
 from nwbrecon.alignment import AlignedSession, align
 from nwbrecon.config import RunSettings, load_settings
-from nwbrecon.encoding import EncoderEnsemble, train
+from nwbrecon.encoding import EncoderEnsemble, score_encoder, train
 from nwbrecon.errors import SettingsError
 from nwbrecon.evaluation import evaluate
 from nwbrecon.inversion import reconstruct
@@ -21,7 +21,7 @@ from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.record import RECORD, STATE, Record, source_identity, workplace
 from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, say_verdict
 from nwbrecon.pipeline.storing import store_results
-from nwbrecon.pipeline.summary import scores_table, scores_to_dict
+from nwbrecon.pipeline.summary import encoder_sentence, scores_table, scores_to_dict
 from nwbrecon.results import Results, as_stored, read_results, results_name
 from nwbrecon.results.report import write_report
 from nwbrecon.results.video import write_video
@@ -94,6 +94,7 @@ class RunResult:
             "method": items.method,
             "n_reconstructions": len(items),
             "gate": self.gate,
+            "encoder_scores": self.results.encoder_summary.to_dict("records"),
             **(scores_to_dict(scores) if scores is not None else {}),
             "split": self.results.provenance.get("split", {}),
             "warnings": self.results.warnings,
@@ -106,6 +107,7 @@ class RunResult:
             [
                 f"{len(items)} reconstructions of {len({item.clip for item in items})} clips by {items.method}",
                 *([self.gate["sentence"]] if "sentence" in self.gate else []),
+                *([encoder_sentence(summary)] if len(summary := self.results.encoder_summary) else []),
                 *(scores_table(scores, items.method) if scores is not None else []),
                 "",
                 f"results  {self.results_path}",
@@ -291,6 +293,7 @@ class _Run:
                 aligned=aligned,
                 session=self.session,
                 source_digest=self.record.source["digest"],
+                encoder_scores=score_encoder(encoder, aligned),
                 command_line=self.command_line,
             )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import RunSettings
-from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding import EncoderEnsemble, EncoderScores
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.pipeline.saying import warnings_said
@@ -27,6 +27,7 @@ def store_results(
     aligned: AlignedSession,
     session: Session,
     source_digest: str | None,
+    encoder_scores: EncoderScores | None = None,
     **provenance: Any,
 ) -> None:
     """Write reconstructions that are as they will be stored (`nwbrecon.results.as_stored`), and their scores.
@@ -43,6 +44,8 @@ def store_results(
         What they were made from.
     source_digest
         Of the recording.
+    encoder_scores
+        How well the encoder predicts, where it was scored.
     provenance
         What else is to be known of how they came about, such as ``command_line``.
     """
@@ -54,6 +57,7 @@ def store_results(
             aligned=aligned,
             session=session,
             encoder=encoder,
+            encoder_scores=encoder_scores,
             settings=settings.results,
             extra={
                 "source": {"digest": source_digest},

@@ -10,7 +10,7 @@ from nwbrecon.evaluation import Scores
 from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
 from nwbrecon.session.describe import text_table
 
-__all__ = ["best_lag", "scores_table", "scores_to_dict"]
+__all__ = ["best_lag", "encoder_sentence", "scores_table", "scores_to_dict"]
 
 _METRICS = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
 
@@ -41,6 +41,14 @@ def scores_to_dict(scores: Scores) -> dict[str, Any]:
         "mask_fraction": scores.mask_fraction,
         "lag": {method: best_lag(scores, method) for method in methods(scores)},
     }
+
+
+def encoder_sentence(summary: pd.DataFrame) -> str:
+    """Say how well the encoder predicts test clips, beside the best of what does without it, and beside the ceiling."""
+    rows = summary[summary["metric"] == "single_trial_correlation"].set_index("method")["mean"].dropna()
+    beside = {name: rows[name] for name in ("linear-nonlinear", "behavior", "ceiling") if name in rows}
+    words = ", ".join(f"{value:.2f} ({name})" for name, value in beside.items())
+    return f"On test clips its single-trial correlation is {rows['encoder']:.2f}, beside {words}."
 
 
 def best_lag(scores: Scores, method: str) -> int | None:

@@ -12,7 +12,7 @@ from nwbrecon.inversion import Reconstructions
 from nwbrecon.results.drawing import LIGHT, Style, dress, image, legend
 from nwbrecon.results.tables import method_label, methods
 
-__all__ = ["fields_figure", "frequency_figure", "reliability_figure", "timeline_figure"]
+__all__ = ["fields_figure", "frequency_figure", "prediction_figure", "reliability_figure", "timeline_figure"]
 
 _MOST_FIELDS = 400  # more outlines than these hide one another
 
@@ -128,6 +128,34 @@ def reliability_figure(rois: pd.DataFrame, *, style: Style = LIGHT) -> Figure:
     top = float(np.nanmax(finite, initial=0.1))
     axis.plot([0, top], [0, top], ":", color=style.muted, lw=1)
     dress(axis, style, "reliability (a showing with the others)", "validation correlation")
+    return figure
+
+
+def prediction_figure(rois: pd.DataFrame, *, style: Style = LIGHT) -> Figure:
+    """Plot the single-trial correlation of each ROI on test clips, beside the ceiling that repeats set where known.
+
+    ROIs stand in the order of their ceiling; those that have none come last, in the order of their correlation.
+
+    Parameters
+    ----------
+    rois
+        Table of ROIs, with ``single_trial_correlation`` and ``single_trial_ceiling``.
+    style
+        `LIGHT` or `DARK`.
+    """
+    figure = Figure(facecolor=style.page, figsize=(4.6, 2.8), layout="constrained")
+    axis = figure.subplots()
+    ordered = rois.sort_values(["single_trial_ceiling", "single_trial_correlation"], ascending=False)
+    ordered = ordered[ordered["single_trial_correlation"].notna()]
+    places = np.arange(1, len(ordered) + 1)
+    axis.plot(
+        places, ordered["single_trial_correlation"], ".", color=style.methods[0], ms=4, alpha=0.7, label="encoder"
+    )
+    if ordered["single_trial_ceiling"].notna().any():
+        axis.plot(places, ordered["single_trial_ceiling"], color=style.methods[1], lw=1.8, label="ceiling")
+        legend(axis, style)
+    axis.axhline(0, color=style.muted, lw=1, zorder=0)
+    dress(axis, style, "ROIs, in the order of their ceiling", "single-trial correlation")
     return figure
 
 

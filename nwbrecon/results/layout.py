@@ -26,6 +26,7 @@ LAGS = "lag_correlation"
 FREQUENCIES = "frequency_correlation"
 ROIS = "rois"
 GROUPS = "response_groups"
+ENCODER_SUMMARY = "encoder_score_summary"
 TRAINING = "encoder_training"
 PROVENANCE = "provenance"
 
@@ -65,7 +66,7 @@ COLUMNS = {
     "trial": "Row label of the trial in the source's table of trials",
     "method": "What made the reconstruction",
     "metric": "Name of the score",
-    "mean": "Mean over clips",
+    "mean": "Mean over clips, or over ROIs in scores of the encoder",
     "low": "Lower end of the 95 % interval",
     "high": "Upper end of the 95 % interval",
     "n_clips": "Number of clips",
@@ -104,6 +105,17 @@ COLUMNS = {
     "NaN where no clip was shown twice",
     "validation_correlation": "Correlation of predicted and recorded responses over the validation clips",
     "dispersion": "Variance of the residuals over what the likelihood expects; its inverse weighs the ROI in the fit",
+    "single_trial_correlation": "Correlation of predicted and recorded responses over all samples of the test clips",
+    "correlation_to_average": "Correlation of predicted and recorded responses, both averaged over the showings of "
+    "each test clip; NaN where no test clip was shown twice",
+    "normalized_correlation": "Correlation to average over its ceiling (CCnorm of Schoppe et al. 2016); NaN where the "
+    "signal power is not positive",
+    "bits": "Bits per unit of activity by which the prediction is ahead of the mean rate, over the test clips",
+    "oracle": "Correlation of a showing of a test clip with the mean of the others; NaN where none was shown twice",
+    "single_trial_ceiling": "Correlation of a showing with what showings have in common, which no account of the "
+    "responses by the movie alone can exceed",
+    "average_ceiling": "The same for the mean over showings",
+    "n_rois": "Number of ROIs that the mean is over",
     "scale": "What responses were divided by before they were predicted, in units of the recording's signal",
     "epoch": "Passes over the training clips, 0 before the first",
     "member": "Number of the encoder in the ensemble",

@@ -34,12 +34,15 @@ class Results:
         where the file does not hold them.
     rois
         One row a ROI: ``group``, ``roi_id``, ``receptive_field_row``, ``receptive_field_column`` and
-        ``receptive_field_size`` (pixels), ``reliability``, ``validation_correlation``, ``dispersion``, ``scale``, and
-        what the recording says of it; ``None`` where no encoder was at hand.
+        ``receptive_field_size`` (pixels), ``reliability``, ``validation_correlation``, ``dispersion``, ``scale``, what
+        the recording says of it, and where the encoder was scored also the scores and ceilings of
+        `nwbrecon.EncoderScores`; ``None`` where no encoder was at hand.
     predicted
         What the encoder predicts for the reconstructed movies, by response group; may be empty.
     training
         History of the encoder's training, one row an epoch and member; may be empty.
+    encoder_summary
+        How well the encoder predicts, as in `nwbrecon.EncoderScores.summary`; empty where it was not scored.
     """
 
     reconstructions: Reconstructions
@@ -49,6 +52,7 @@ class Results:
     rois: pd.DataFrame | None = None
     predicted: dict[str, Predicted] = field(default_factory=dict)
     training: pd.DataFrame = field(default_factory=pd.DataFrame)
+    encoder_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def warnings(self) -> list[str]:

@@ -81,6 +81,11 @@ def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
         module.add(
             _table(layout.TRAINING, "How the encoder was trained, one row an epoch and member.", prepared.training)
         )
+    if len(prepared.encoder_summary):
+        text = (
+            "How well the encoder predicts: means over ROIs with their 95 % bootstrap intervals, by method and score."
+        )
+        module.add(_table(layout.ENCODER_SUMMARY, text, prepared.encoder_summary))
     rows = pd.DataFrame(provenance.to_rows(prepared.content), columns=["path", "value"])
     text = "Everything needed to reproduce or refute these results: one value a row, nested content spread over paths."
     module.add(_table(layout.PROVENANCE, text, rows))

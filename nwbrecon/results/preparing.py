@@ -13,7 +13,7 @@ import pandas as pd
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
-from nwbrecon.encoding import EncoderEnsemble, VideoEncoder
+from nwbrecon.encoding import EncoderEnsemble, EncoderScores, VideoEncoder
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
@@ -48,6 +48,8 @@ class Prepared:
         History of the encoder's training; may be empty.
     rois, predicted
         What is known of each ROI, and what is predicted for the reconstructed movies, where an encoder was given.
+    encoder_summary
+        How well the encoder predicts, over all ROIs; may be empty.
     """
 
     reconstructions: Reconstructions
@@ -59,6 +61,7 @@ class Prepared:
     rois: pd.DataFrame | None = None
     predicted: Mapping[str, Predicted] = field(default_factory=dict)
     training: pd.DataFrame = field(default_factory=pd.DataFrame)
+    encoder_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def prepare(
@@ -68,6 +71,7 @@ def prepare(
     aligned: AlignedSession | None,
     session: Session | None,
     encoder: EncoderEnsemble | None,
+    encoder_scores: EncoderScores | None,
     settings: ResultsSettings,
     extra: Mapping[str, Any],
 ) -> Prepared:
@@ -114,7 +118,7 @@ def prepare(
         }
     for key, value in extra.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
-    rois, predicted, training = None, {}, pd.DataFrame()
+    rois, predicted, training, summary = None, {}, pd.DataFrame(), pd.DataFrame()
     if encoder is not None:
         if aligned is None:
             raise ResultsError(
@@ -125,12 +129,14 @@ def prepare(
         content["encoder"] = trained | {"session": provenance.portable_identity(trained.get("session", {}))}
         architecture = next(member for member in encoder.members if isinstance(member, VideoEncoder)).settings
         content["settings"] |= {"encoder": architecture, "training": encoder.info["training"]}
-        rois, training = describe_rois(encoder, aligned), encoder.history
+        rois, training = describe_rois(encoder, aligned, encoder_scores), encoder.history
         predicted = predict_responses(encoder, aligned, stored) if settings.include_predictions else {}
+        if encoder_scores is not None:
+            content["encoder"]["scored_on"], summary = encoder_scores.info, encoder_scores.summary
     if content.get("command_line"):
         content["command_line"] = provenance.portable_command(content["command_line"])
     content = provenance.portable_text(content, _folders(session or aligned, aligned))
-    return Prepared(stored, scores, true_movies, content, aligned, settings, rois, predicted, training)
+    return Prepared(stored, scores, true_movies, content, aligned, settings, rois, predicted, training, summary)
 
 
 def _folders(source: Session | AlignedSession | None, aligned: AlignedSession | None) -> list[Path]:

@@ -87,6 +87,7 @@ def _results(path: Path, nwb: Any) -> Results:
         rois=read_rois(module),
         predicted=read_predicted(module),
         training=_rows(module, layout.TRAINING),
+        encoder_summary=_rows(module, layout.ENCODER_SUMMARY),
     )
 
 

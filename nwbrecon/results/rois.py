@@ -14,9 +14,11 @@ from pynwb.base import ProcessingModule
 from pynwb.core import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
 
 from nwbrecon.alignment import AlignedSession, reliability
-from nwbrecon.encoding import EncoderEnsemble, receptive_fields
+from nwbrecon.encoding import EncoderEnsemble, EncoderScores, receptive_fields
 from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import predict_samples
+from nwbrecon.encoding.scores import METRICS
+from nwbrecon.errors import ResultsError
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout
 
@@ -26,6 +28,7 @@ __all__ = ["Predicted", "add_rois", "describe_rois", "predict_responses", "read_
 _CHUNK = 2**20
 # what a recording may say of its ROIs and a reader of the results wants beside the rest
 _FROM_SOURCE = ("area", "depth", "x", "y", "z")
+_CEILINGS = ("oracle", "single_trial_ceiling", "average_ceiling")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,16 @@ class Predicted:
     values: np.ndarray
 
 
-def describe_rois(encoder: EncoderEnsemble, aligned: AlignedSession) -> pd.DataFrame:
-    """Gather what is known of each ROI, one row a ROI in the order of ``aligned.rois``."""
+def describe_rois(
+    encoder: EncoderEnsemble, aligned: AlignedSession, scores: EncoderScores | None = None
+) -> pd.DataFrame:
+    """Gather what is known of each ROI, one row a ROI in the order of ``aligned.rois``.
+
+    Raises
+    ------
+    ResultsError
+        If the scores are of an encoder of other ROIs.
+    """
     known = aligned.rois
     table = pd.DataFrame({"group": known["group"].astype(str), "roi_id": known["roi_id"]})
     for name in _FROM_SOURCE:
@@ -53,12 +64,20 @@ def describe_rois(encoder: EncoderEnsemble, aligned: AlignedSession) -> pd.DataF
             numeric = pd.api.types.is_numeric_dtype(known[name])
             table[name] = known[name] if numeric else known[name].fillna("").astype(str)
     fields = receptive_fields(encoder).add_prefix("receptive_field_")
-    return table.join(fields).assign(
+    table = table.join(fields).assign(
         reliability=reliability(aligned, [int(label) for label in aligned.trials.index]),
         validation_correlation=encoder.validation_scores,
         dispersion=encoder.dispersion,
         scale=np.concatenate([group.scale for group in aligned.groups]),
     )
+    if scores is None:
+        return table
+    if not scores.repeats[["group", "roi_id"]].equals(known[["group", "roi_id"]]):
+        raise ResultsError(
+            f"The scores are of an encoder of {len(scores.repeats)} ROIs, other than the {len(known)} of the session.",
+            action="Score the encoder that is given on the session that is given.",
+        )
+    return table.join(scores.of("encoder")[list(METRICS)]).join(scores.repeats[list(_CEILINGS)])
 
 
 def predict_responses(

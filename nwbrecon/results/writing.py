@@ -16,7 +16,7 @@ from pynwb.file import Subject
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
-from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.encoding import EncoderEnsemble, EncoderScores
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
@@ -50,6 +50,7 @@ def write_results(
     aligned: AlignedSession | None = None,
     session: Session | None = None,
     encoder: EncoderEnsemble | None = None,
+    encoder_scores: EncoderScores | None = None,
     settings: ResultsSettings | None = None,
     extra: Mapping[str, Any] | None = None,
     append_to: str | Path | None = None,
@@ -76,6 +77,8 @@ def write_results(
     encoder
         The session's encoder (with `aligned`): what it knows of each ROI, what it predicts for the reconstructed
         movies, and how it was trained.
+    encoder_scores
+        How well that encoder predicts (`score_encoder`), for each ROI and over all.
     settings
         What to store.
     extra
@@ -116,6 +119,7 @@ def write_results(
             aligned=aligned,
             session=session,
             encoder=encoder,
+            encoder_scores=encoder_scores,
             settings=settings or ResultsSettings(),
             extra=extra or {},
         )

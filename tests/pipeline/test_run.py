@@ -1,9 +1,10 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from nwbrecon import align, evaluate, open_session
+from nwbrecon import EncoderEnsemble, align, evaluate, open_session, score_encoder
 from nwbrecon.config import RunSettings, load_settings
 from nwbrecon.errors import AlignmentError, NwbreconError, ResultsError, SessionError, SettingsError, SourceError
 from nwbrecon.pipeline.run import run
@@ -51,6 +52,14 @@ class TestACompleteRun:
         assert "ridge decoder" in str(ran)
         assert "chance" in str(ran)
 
+    def test_it_says_how_well_the_encoder_predicts(self, ran, mouse, tiny):
+        with open_session(mouse) as session:
+            found = score_encoder(EncoderEnsemble.load(ran.encoder_path), align(session, tiny.alignment))
+        pd.testing.assert_frame_equal(ran.results.encoder_summary, found.summary, check_dtype=False, rtol=1e-4)
+        correlation = f"single-trial correlation is {found.mean('single_trial_correlation'):.2f}, beside"
+        assert correlation in str(ran)
+        assert "(ceiling)" in str(ran)
+
     def test_settings_travel_and_can_be_used_again(self, ran, tiny):
         assert load_settings(RunSettings, ran.folder / "settings.yaml") == tiny
         settings = ran.results.provenance["settings"]
@@ -73,6 +82,7 @@ class TestACompleteRun:
     def test_a_program_can_read_the_outcome(self, ran):
         content = json.loads(json.dumps(ran.to_dict(), default=float))
         assert content["results"] == str(ran.results_path)
+        assert {row["method"] for row in content["encoder_scores"]} >= {"encoder", "behavior", "ceiling"}
         assert {row["metric"] for row in content["scores"]} >= {"pixel_correlation", "dynamic_correlation"}
 
 
@@ -125,7 +135,15 @@ class TestRunningAgain:
         def stopped(*_, **__):
             raise KeyboardInterrupt
 
-        for step in ("train", "reconstruct", "evaluate", "store_results", "write_report", "write_video"):
+        for step in (
+            "train",
+            "reconstruct",
+            "evaluate",
+            "score_encoder",
+            "store_results",
+            "write_report",
+            "write_video",
+        ):
             with monkeypatch.context() as patched:
                 patched.setattr(f"nwbrecon.pipeline.run.{step}", stopped)
                 with pytest.raises(KeyboardInterrupt) as stop:

@@ -1,5 +1,9 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from nwbrecon import score_encoder
 from nwbrecon.results import as_stored
 
 from .examples import aligned_session, encoder_for, evaluate, reconstruct
@@ -23,3 +27,10 @@ def scores(reconstructions, aligned):
 @pytest.fixture(scope="session")
 def encoder(aligned):
     return encoder_for(aligned)
+
+
+@pytest.fixture(scope="session")
+def encoder_scores(aligned, encoder):
+    """Of an encoder that has learned nothing, with baselines that are fitted to one of the clips."""
+    split = np.where(aligned.trials["clip"] == "clip 2", "train", "test")
+    return score_encoder(encoder, replace(aligned, trials=aligned.trials.assign(split=split)))

@@ -7,7 +7,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Ellipse
 
 from nwbrecon.evaluation import evaluate
-from nwbrecon.results.curves import fields_figure, frequency_figure, reliability_figure, timeline_figure
+from nwbrecon.results.curves import (
+    fields_figure,
+    frequency_figure,
+    prediction_figure,
+    reliability_figure,
+    timeline_figure,
+)
 from nwbrecon.results.rois import describe_rois
 
 
@@ -50,3 +56,18 @@ def test_each_roi_is_a_point(rois):
     (axis,) = reliability_figure(rois).axes
     np.testing.assert_array_equal(axis.lines[0].get_xdata(), rois["reliability"])
     np.testing.assert_array_equal(axis.lines[0].get_ydata(), rois["validation_correlation"])
+
+
+def test_predictions_stand_beside_their_ceilings(encoder, aligned, encoder_scores):
+    rois = describe_rois(encoder, aligned, encoder_scores)
+    (axis,) = prediction_figure(rois).axes
+    ours, ceiling = (line.get_ydata() for line in axis.lines[:2])
+    known = ~np.isnan(ceiling)
+    assert known.any()
+    assert (np.diff(ceiling[known]) <= 0).all()
+    assert not known[known.sum() :].any()
+    np.testing.assert_allclose(np.sort(ours), np.sort(rois["single_trial_correlation"]))
+    pairs = rois.set_index("single_trial_ceiling")["single_trial_correlation"]
+    np.testing.assert_allclose(ours[0], pairs[ceiling[0]])
+    (axis,) = prediction_figure(rois.assign(single_trial_ceiling=np.nan)).axes
+    assert axis.get_legend() is None

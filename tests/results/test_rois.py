@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,9 +18,9 @@ from .examples import aligned_session, encoder_for
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory, reconstructions, scores, aligned, encoder):
+def path(tmp_path_factory, reconstructions, scores, aligned, encoder, encoder_scores):
     path = tmp_path_factory.mktemp("results") / "results.nwb"
-    return write_results(path, reconstructions, scores, aligned=aligned, encoder=encoder)
+    return write_results(path, reconstructions, scores, aligned=aligned, encoder=encoder, encoder_scores=encoder_scores)
 
 
 def test_each_roi_is_described(path, aligned, encoder):
@@ -32,6 +34,29 @@ def test_each_roi_is_described(path, aligned, encoder):
     np.testing.assert_allclose(rois["reliability"], reliability(aligned, range(6)))
     np.testing.assert_allclose(rois["validation_correlation"], np.linspace(0, 0.5, 40))
     assert (rois["dispersion"] == 1.5).all()
+
+
+def test_how_well_each_is_predicted_comes_back_and_how_well_all_are(path, encoder_scores):
+    results = read_results(path)
+    found = encoder_scores.of("encoder")
+    for name in ("single_trial_correlation", "correlation_to_average", "normalized_correlation", "bits"):
+        np.testing.assert_allclose(results.rois[name], found[name])
+    for name in ("oracle", "single_trial_ceiling", "average_ceiling"):
+        np.testing.assert_allclose(results.rois[name], encoder_scores.repeats[name])
+    pd.testing.assert_frame_equal(results.encoder_summary, encoder_scores.summary, check_dtype=False)
+    assert results.provenance["encoder"]["scored_on"] == encoder_scores.info
+
+
+def test_an_encoder_need_not_be_scored(tmp_path, aligned, encoder, reconstructions):
+    results = read_results(write_results(tmp_path / "a.nwb", reconstructions, None, aligned=aligned, encoder=encoder))
+    assert not len(results.encoder_summary)
+    assert "bits" not in results.rois
+
+
+def test_scores_of_another_encoder_are_refused(tmp_path, aligned, encoder, reconstructions, encoder_scores):
+    other = replace(encoder_scores, repeats=encoder_scores.repeats.iloc[:30])
+    with pytest.raises(ResultsError, match="encoder of 30 ROIs"):
+        write_results(tmp_path / "a.nwb", reconstructions, None, aligned=aligned, encoder=encoder, encoder_scores=other)
 
 
 def test_predictions_are_those_for_the_stored_movies(path, aligned, encoder, reconstructions):

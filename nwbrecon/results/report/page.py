@@ -76,6 +76,7 @@ def write_report(
             ingredients=summary.ingredients(results),
             trials=summary.trials(results, {clip["row"] for clip in parts["clips"]}),
             pictures=_pictures(results, aligned),
+            predictions=summary.predictions(results),
             settings=to_rows(results.provenance.get("settings", {})),
             # what concerns single clips is in the results file; here it would bury the rest
             provenance=to_rows(
@@ -245,6 +246,11 @@ def _pictures(results: Results, aligned: AlignedSession | None) -> dict[str, Pic
             made["reliability"] = picture(
                 curves.reliability_figure(results.rois),
                 "Validation correlation of each ROI against its reliability over repeats.",
+            )
+        if "single_trial_correlation" in results.rois:
+            made["prediction"] = picture(
+                curves.prediction_figure(results.rois),
+                "Single-trial correlation of each ROI on the test clips, beside its ceiling where clips were repeated.",
             )
     made["timeline"] = picture(
         curves.timeline_figure(_shown(results, aligned), reconstructions),

@@ -21,6 +21,7 @@ __all__ = [
     "ingredients",
     "lag_sentence",
     "median_row",
+    "predictions",
     "showings",
     "source",
     "title",
@@ -253,6 +254,43 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
     return {"headings": headings, "rows": rows}
 
 
+_PREDICTIONS = {
+    "encoder": "encoder",
+    "linear-nonlinear": "linear-nonlinear model",
+    "behavior": "behavior alone",
+    "mean": "mean rate",
+    "behavior withheld": "encoder, no behavior",
+    "gray screen": "encoder, gray screen",
+    "wrong clip": "encoder, another clip",
+    "other ROIs": "encoder, other ROIs",
+    "oracle": "other showings",
+    "ceiling": "ceiling",
+}
+
+
+def predictions(results: Results) -> dict[str, Any]:
+    """Table of how well the encoder predicts: headings, rows of label and (text, interval); empty if not scored."""
+    table = results.encoder_summary
+    if not len(table):
+        return {}
+    known = table[table["mean"].notna()].set_index(["method", "metric"])
+    metrics = [name for name in dict.fromkeys(table["metric"]) if name in known.index.get_level_values("metric")]
+    rows = []
+    for method in [name for name in _PREDICTIONS if name in known.index]:
+        cells = []
+        for metric in metrics:
+            found = known.loc[(method, metric)] if (method, metric) in known.index else None
+            text, interval = ("", "") if found is None else (_number(found["mean"]), _interval(found))
+            cells.append((text, interval))
+        rows.append((_PREDICTIONS[method], cells))
+    scored = results.provenance.get("encoder", {}).get("scored_on", {})
+    return {
+        "headings": [metric_label(metric).capitalize() for metric in metrics],
+        "rows": rows,
+        "on": f"{scored['trials']} {scored['split']} trials of {scored['clips']} clips" if scored else "test clips",
+    }
+
+
 def _showing_numbers(results: Results) -> list[Any]:
     if results.scores is not None:
         repeats = results.scores.trials.drop_duplicates("trial").set_index("trial")["repeat"]
@@ -268,7 +306,7 @@ def _bar(scores: Scores, metric: str, method: str, kind: int) -> Bar | None:
     return Bar(
         method_label(method),
         _number(mean),
-        f"{_number(low)} to {_number(high)}" if pd.notna(low) else "",
+        _interval(rows.iloc[0]),
         kind,
         _percent(mean),
         _percent(low),
@@ -278,6 +316,10 @@ def _bar(scores: Scores, metric: str, method: str, kind: int) -> Bar | None:
 
 def _plain_bar(label: str, value: float, kind: int) -> Bar:
     return Bar(label, _number(value), "", kind, _percent(value), 0, 0)
+
+
+def _interval(row: pd.Series) -> str:
+    return f"{_number(row['low'])} to {_number(row['high'])}" if pd.notna(row["low"]) else ""
 
 
 def _percent(value: float) -> float:

@@ -25,11 +25,19 @@ NASTY = "</script><script>document.title='broken'</script><img src=x onerror=ale
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, reconstructions, aligned, encoder):
+def results(tmp_path_factory, reconstructions, aligned, encoder, encoder_scores):
     path = tmp_path_factory.mktemp("results") / "results.nwb"
     scores = evaluate(reconstructions, aligned)
     settings = ResultsSettings(include_stimulus=True)
-    write_results(path, reconstructions, scores, aligned=aligned, encoder=encoder, settings=settings)
+    write_results(
+        path,
+        reconstructions,
+        scores,
+        aligned=aligned,
+        encoder=encoder,
+        encoder_scores=encoder_scores,
+        settings=settings,
+    )
     return read_results(path)
 
 
@@ -457,6 +465,15 @@ def test_every_figure_is_there(report):
         "Where the cells look",
         "How well each cell is predicted",
         "Training of the encoder",
+        "How well the encoder predicts",
+        "Every ROI, beside its ceiling",
         "When clips of each split were shown",
     ):
         assert words in text
+
+
+def test_an_encoder_that_was_not_scored_has_no_section(tmp_path, results):
+    rois = results.rois.drop(columns=["single_trial_correlation", "single_trial_ceiling"])
+    bare = replace(results, encoder_summary=pd.DataFrame(), rois=rois)
+    text = write_report(tmp_path / "report.html", bare).read_text(encoding="utf-8")
+    assert "How well the encoder predicts" not in text

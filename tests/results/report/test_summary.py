@@ -85,3 +85,18 @@ def test_title_and_source(results):
         summary.source(replace(results, provenance={"source": identity})) == "DANDI 000402 (version 0.1), sub-1/a.nwb"
     )
     assert summary.title(replace(results, provenance={})) == "a recording"
+
+
+def test_predictions_are_tabled_with_what_stands_beside_them(results, encoder_scores):
+    assert summary.predictions(results) == {}
+    told = {"encoder": {"scored_on": encoder_scores.info}}
+    table = summary.predictions(replace(results, encoder_summary=encoder_scores.summary, provenance=told))
+    assert table["on"] == "4 test trials of 2 clips"
+    assert table["headings"][0] == "Single trial correlation"
+    rows = dict(table["rows"])
+    assert list(rows)[:3] == ["encoder", "linear-nonlinear model", "behavior alone"]
+    assert rows["encoder"][0][0] == f"{encoder_scores.mean('single_trial_correlation'):.2f}".replace("-", "−")
+    assert rows["encoder"][0][1].count(" to ") == 1
+    assert rows["other showings"][1:] == [("", "")] * 3
+    without = encoder_scores.summary.assign(mean=float("nan"))
+    assert summary.predictions(replace(results, encoder_summary=without))["rows"] == []
