@@ -254,8 +254,9 @@ class TrainingSettings(Settings):
 
     members: Annotated[int, Field(ge=1)] = 1
     """Number of encoders, which differ by their seed; their predictions are averaged."""
-    likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
-    """How responses scatter around their prediction; ``auto`` goes by the kind of signal."""
+    likelihood: Literal["auto", "poisson", "gaussian", "zig"] = "auto"
+    """How responses scatter around their prediction; ``auto`` goes by the kind of signal. ``zig`` is the zero-inflated
+    gamma distribution, for deconvolved activity."""
     epochs: Annotated[int, Field(ge=0)] = 10
     """Passes over the training clips, at most."""
     patience: Annotated[int, Field(ge=0)] = 4

@@ -17,7 +17,7 @@ from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.display import block, list_html, table_html
 from nwbrecon.encoding.calibration import dispersion, gate
 from nwbrecon.encoding.encoder import VideoEncoder
-from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
+from nwbrecon.encoding.likelihoods import Likelihood, ZeroInflatedGamma, likelihood_for
 from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.training import Trainer
@@ -54,6 +54,8 @@ class EncoderEnsemble(nn.Module):
         One row an epoch and member.
     info
         Settings, splits and versions; what JSON can hold.
+    likelihoods
+        One a response group; ``None`` for those that the settings of training name, where these have no parameters.
     """
 
     def __init__(
@@ -68,12 +70,13 @@ class EncoderEnsemble(nn.Module):
         gate: dict[str, Any],
         history: pd.DataFrame,
         info: dict[str, Any],
+        likelihoods: Sequence[Likelihood] | None = None,
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.rois, self.kinds = rois, list(kinds)
         self.dispersion, self.linear_scores, self.validation_scores = dispersion, linear_scores, validation_scores
-        self.gate, self.history, self.info = gate, history, info
+        self.gate, self.history, self.info, self._likelihoods = gate, history, info, likelihoods
         self.eval().requires_grad_(False)
 
     @property
@@ -84,6 +87,8 @@ class EncoderEnsemble(nn.Module):
     @property
     def likelihoods(self) -> list[Likelihood]:
         """One a response group."""
+        if self._likelihoods is not None:
+            return list(self._likelihoods)
         name = self.info["training"]["likelihood"]
         return [likelihood_for(kind, name) for kind in self.kinds]
 
@@ -155,6 +160,7 @@ class EncoderEnsemble(nn.Module):
         }
         for index, member in enumerate(self._encoders):
             arrays |= {f"member.{index}.{name}": value for name, value in member.state_dict().items()}
+        arrays |= self._likelihood_arrays()
         with atomic_directory(folder) as path:
             write_arrays(path / "weights.safetensors", arrays)
             write_json(
@@ -231,15 +237,25 @@ class EncoderEnsemble(nn.Module):
             gate=kept["gate"],
             history=pd.DataFrame(kept["history"]),
             info=kept["info"],
+            likelihoods=_read_likelihoods(arrays, len(kept["kinds"])),
         )
 
     def digest(self) -> str:
         """SHA-256 of the weights and the calibration."""
         hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
+        hashes += [[name, digest(value.numpy().tobytes())] for name, value in self._likelihood_arrays().items()]
         for member in self._encoders:
             for name, value in sorted(member.state_dict().items()):
                 hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
         return digest(hashes)
+
+    def _likelihood_arrays(self) -> dict[str, Tensor]:
+        return {
+            f"likelihood.{group}.{name}": value
+            for group, likelihood in enumerate(self.likelihoods)
+            if isinstance(likelihood, ZeroInflatedGamma)
+            for name, value in (("size", likelihood.size), ("shape", likelihood.shape))
+        }
 
     def __repr__(self) -> str:
         correlation = float(np.nanmean(self.validation_scores))
@@ -337,11 +353,19 @@ def train(
             "training_data": _data_digest(aligned, [*aligned.trials_in("train"), *validation]),
             "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
         },
+        likelihoods=trainer.likelihoods,
     )
     ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
+
+
+def _read_likelihoods(arrays: dict[str, Any], n_groups: int) -> list[Likelihood] | None:
+    if "likelihood.0.size" not in arrays:
+        return None
+    parameters = [[arrays[f"likelihood.{group}.{name}"] for name in ("size", "shape")] for group in range(n_groups)]
+    return [ZeroInflatedGamma(*map(torch.from_numpy, values)) for values in parameters]
 
 
 def _data_digest(aligned: AlignedSession, trials: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding.device import choose_device
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.initialization import initialize
-from nwbrecon.encoding.likelihoods import Likelihood, likelihood_for
+from nwbrecon.encoding.likelihoods import Likelihood, fit_likelihoods
 from nwbrecon.encoding.observation import Observation, Window, observe, window_video
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.errors import EncoderError
@@ -70,7 +70,7 @@ class Trainer:
                 "Check the split, or give a recording with more clips.",
             )
         self.device = choose_device(settings.device)
-        self.likelihoods = [likelihood_for(group.kind, settings.likelihood) for group in aligned.groups]
+        self.likelihoods = fit_likelihoods(aligned, self.train_trials, settings.likelihood)
         self.encoder = VideoEncoder(
             encoder_settings,
             n_rois=aligned.n_rois,

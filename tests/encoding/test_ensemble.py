@@ -68,6 +68,22 @@ def test_what_was_saved_is_what_is_loaded(two, small_mouse, tmp_path):
     assert sorted(path.name for path in (tmp_path / "encoder").iterdir()) == ["encoder.json", "weights.safetensors"]
 
 
+def test_a_fitted_likelihood_trains_and_travels_with_the_encoder(small_mouse, tmp_path):
+    aligned = small_mouse.aligned
+    made = train(aligned, ENCODER, TrainingSettings(epochs=2, likelihood="zig"))
+    assert np.nanmean(made.validation_scores) > 0.2
+    made.save(tmp_path / "encoder")
+    back = EncoderEnsemble.load(tmp_path / "encoder")
+    assert back.digest() == made.digest()
+    for group, one, other in zip(aligned.groups, made.likelihoods, back.likelihoods, strict=True):
+        assert other.name == "zig"
+        assert len(other.size) == group.n_rois
+        torch.testing.assert_close(other.size, one.size, rtol=0, atol=0)
+        torch.testing.assert_close(other.shape, one.shape, rtol=0, atol=0)
+    made.likelihoods[0].size[0] *= 2
+    assert made.digest() != back.digest()
+
+
 def test_saving_replaces_an_older_encoder_as_a_whole(two, small_encoder, tmp_path):
     two.save(tmp_path / "encoder")
     small_encoder.save(tmp_path / "encoder")

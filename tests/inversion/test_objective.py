@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,10 +8,22 @@ from small import FRAME_SIZE
 
 from nwbrecon.config import EncoderSettings
 from nwbrecon.encoding import VideoEncoder
-from nwbrecon.encoding.likelihoods import Poisson
+from nwbrecon.encoding.likelihoods import Poisson, ZeroInflatedGamma
 from nwbrecon.encoding.observation import Observation
 from nwbrecon.inversion.objective import Evidence, Margins, Objective, gather_evidence
 from nwbrecon.session import SignalKind
+
+
+class Positive:
+    """Another encoder's rates, bent to be above zero."""
+
+    warm_up = 0
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+    def predict_rates(self, video, behavior):
+        return torch.nn.functional.softplus(self.encoder.predict_rates(video, behavior))
 
 
 def white_noise(prior, seed=0):
@@ -54,6 +68,20 @@ def test_the_gradient_is_that_of_finite_differences_for_our_encoder():
     )
     behavior = torch.randn(1, SHAPE[0], 1, generator=generator, dtype=torch.float64)
     evidence = Evidence(encoder, [Poisson()], [seen], behavior, torch.tensor([0.5, 1.0, 2.0, 0.1]).double())
+    objective = Objective([evidence], movie_prior())
+    assert_gradient(objective, white_noise(objective.prior))
+
+
+def test_the_gradient_is_that_of_finite_differences_for_a_zero_inflated_gamma_likelihood():
+    evidence = responses_to(LinearEncoder.random(4), sample_video(), noise=1.0)
+    # a softplus keeps what a linear encoder expects above zero, and half of what was measured is nothing
+    observations = [
+        replace(seen, measured=torch.where(seen.measured > seen.measured.median(), seen.measured.abs(), 0))
+        for seen in evidence.observations
+    ]
+    likelihood = ZeroInflatedGamma(torch.tensor([0.5, 2.0]).double(), torch.tensor([1.5, 4.0]).double())
+    encoder = Positive(evidence.encoder)
+    evidence = replace(evidence, encoder=encoder, likelihoods=[likelihood] * 2, observations=observations)
     objective = Objective([evidence], movie_prior())
     assert_gradient(objective, white_noise(objective.prior))
 
