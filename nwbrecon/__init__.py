@@ -13,7 +13,7 @@ from nwbrecon._version import __version__
 if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession, align
     from nwbrecon.encoding import EncoderEnsemble, EncoderScores, score_encoder, train
-    from nwbrecon.evaluation import Scores, evaluate
+    from nwbrecon.evaluation import Controls, Scores, evaluate, run_controls
     from nwbrecon.inversion import Reconstruction, Reconstructions, reconstruct
     from nwbrecon.pipeline.reproduce import Reproduced, reproduce
     from nwbrecon.pipeline.run import RunResult, run
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AlignedSession": "nwbrecon.alignment",
+    "Controls": "nwbrecon.evaluation",
     "EncoderEnsemble": "nwbrecon.encoding",
     "EncoderScores": "nwbrecon.encoding",
     "Player": "nwbrecon.results.report",
@@ -43,6 +44,7 @@ _HOMES = {
     "reproduce": "nwbrecon.pipeline.reproduce",
     "results_name": "nwbrecon.results",
     "run": "nwbrecon.pipeline.run",
+    "run_controls": "nwbrecon.evaluation",
     "score_encoder": "nwbrecon.encoding",
     "simulate": "nwbrecon.simulation",
     "train": "nwbrecon.encoding",
@@ -51,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "AlignedSession",
+    "Controls",
     "EncoderEnsemble",
     "EncoderScores",
     "Player",
@@ -71,6 +74,7 @@ __all__ = [
     "reproduce",
     "results_name",
     "run",
+    "run_controls",
     "score_encoder",
     "simulate",
     "train",

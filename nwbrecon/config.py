@@ -16,6 +16,7 @@ from nwbrecon.errors import SettingsError
 __all__ = [
     "AlignmentSettings",
     "Bauer2026Settings",
+    "ControlSettings",
     "DwiseNeuroSettings",
     "EncoderSettings",
     "InversionSettings",
@@ -387,6 +388,23 @@ class EvaluationSettings(Settings):
     """Score clips that the encoder was trained on; their scores say nothing about other clips."""
 
 
+class ControlSettings(Settings):
+    """Which controls stand beside the reconstructions."""
+
+    enabled: bool = True
+    """Run them: without, nothing says whether what is reconstructed comes from the cells."""
+    clips: Annotated[int, Field(ge=1)] = 3
+    """Clips, spread over those that were reconstructed, on which the controls are run."""
+    donors: Annotated[int, Field(ge=2)] = 2
+    """Other showings of a clip, at most, that cells are shuffled across."""
+    gray_stretches: Annotated[int, Field(ge=1)] = 2
+    """Stretches of gray screen to reconstruct, at most."""
+    gray_seconds: Annotated[float, Field(ge=1.5)] = 3.0
+    """Length of these (s), at most."""
+    seed: int = 0
+    """Seed of permutations."""
+
+
 class ResultsSettings(Settings):
     """What the results file holds."""
 
@@ -410,6 +428,7 @@ class RunSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     inversion: InversionSettings = InversionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    controls: ControlSettings = ControlSettings()
     results: ResultsSettings = ResultsSettings()
 
 

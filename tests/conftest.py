@@ -106,3 +106,28 @@ def small_setup(small_mouse, small_encoder):
     settings = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
     showings = [((trial,),) for trial in aligned.trials_in("test")]
     return make_setup([(small_encoder, aligned)], showings, settings, "map")
+
+
+@pytest.fixture(scope="session")
+def small_reconstructions(small_mouse, small_encoder, small_setup):
+    """All test trials of the small mouse, inverted with that setup: not to be changed."""
+    from nwbrecon.inversion import Reconstruction, Reconstructions
+    from nwbrecon.inversion.setup import invert
+
+    aligned = small_mouse.aligned
+    settings = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
+    items = []
+    for trial in aligned.trials_in("test"):
+        made = invert(small_setup, [(small_encoder, aligned)], ((trial,),), settings)
+        row = aligned.trials.loc[trial]
+        video = small_setup.blended(made.fit.video, made.decoded)
+        items.append(Reconstruction(row["clip"], (trial,), video, float(row["onset"]), aligned.frame_rate))
+    return Reconstructions(
+        items,
+        "map",
+        small_setup.mask,
+        small_setup.coverage,
+        settings=settings.model_dump(mode="json"),
+        info={"behavior": "given"},
+        setup=small_setup,
+    )

@@ -48,12 +48,14 @@ def make_mouse(
     noise=1.0,
     types=None,
     make_movie=None,
+    margin=MARGIN,
     seed=0,
     cell_seed=None,
 ):
     """Cells in two planes that are scanned in turns, watching clips with grey in between.
 
-    `noise` multiplies the variance of the counts, which is their mean at 1; `types` makes all cells of these types.
+    `noise` multiplies the variance of the counts, which is their mean at 1; `types` makes all cells of these types;
+    `margin` is how many frames of grey there are at both ends.
     Mice of one `seed` and different `cell_seed` see the same clips.
     """
     rng = np.random.default_rng(seed)
@@ -71,9 +73,9 @@ def make_mouse(
     if types is not None:
         population.cells["type"] = rng.choice(types, n_rois)
     gray = np.full((GAP, *FRAME_SIZE), GRAY, np.uint8)
-    margin = np.full((MARGIN, *FRAME_SIZE), GRAY, np.uint8)
-    screen = np.concatenate([margin, *(part for name in shown for part in (movies[name], gray)), margin])
-    onsets = (MARGIN + np.arange(len(shown)) * (n_frames + GAP)) / FRAME_RATE
+    ends = np.full((margin, *FRAME_SIZE), GRAY, np.uint8)
+    screen = np.concatenate([ends, *(part for name in shown for part in (movies[name], gray)), ends])
+    onsets = (margin + np.arange(len(shown)) * (n_frames + GAP)) / FRAME_RATE
     frames = np.arange(len(screen)) / FRAME_RATE
     # running that comes and goes, and gain that follows it
     speed = 10 * np.clip(np.sin(2 * np.pi * frames / 17 + rng.uniform(0, 6)), 0, None)

@@ -1,6 +1,7 @@
 """One clock for responses, stimulus and behavior; trials and splits."""
 
 from nwbrecon.alignment.align import align
+from nwbrecon.alignment.gray import gray_session
 from nwbrecon.alignment.latency import Latency, population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession, AlignedTrial
 from nwbrecon.alignment.reliability import leave_one_out_correlation, reliability
@@ -14,6 +15,7 @@ __all__ = [
     "Latency",
     "align",
     "behavior_on_frames",
+    "gray_session",
     "interval_weights",
     "leave_one_out_correlation",
     "population_latency",

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.alignment.delays import DelayEstimate, clock_warnings, estimate_delays, stated_delays
+from nwbrecon.alignment.gray import gray_periods
 from nwbrecon.alignment.latency import population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import coverage
@@ -160,6 +161,7 @@ def align(
             settings=settings.model_dump(mode="json"),
             warnings=[*session.warnings, *warnings],
             behavior_series=series,
+            gray=gray_periods(session, settings.monitor_delay_seconds),
             info={
                 "split": f"{split.reason} {guarded.sum() / settings.frame_rate:.0f} s within "
                 f"{settings.guard_seconds:g} s of another split were dropped.",

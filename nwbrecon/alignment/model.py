@@ -115,6 +115,8 @@ class AlignedSession:
         Carried along for provenance.
     behavior_series
         The behavioral variables on their own clocks, by name, for frames before and after a trial; may be empty.
+    gray
+        ``(period, 2)`` seconds on the session clock between which the screen is known to have shown nothing.
     info
         How the alignment went, what JSON can hold: ``split`` (in words), ``latency`` (``seconds`` and ``clear``, see
         `nwbrecon.alignment.latency.population_latency`).
@@ -133,6 +135,7 @@ class AlignedSession:
     warnings: list[str] = field(default_factory=list)
     behavior_series: Mapping[str, BehaviorSeries] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    gray: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
 
     def __post_init__(self) -> None:
         missing = [column for column in TRIAL_COLUMNS if column not in self.trials]

@@ -27,6 +27,7 @@ __all__ = [
     "FrameSize",
     "IncludeStimulus",
     "Members",
+    "NoControls",
     "OriginalSource",
     "Overwrite",
     "Results",
@@ -93,6 +94,10 @@ StimulusFolder = Annotated[
 Members = Annotated[int | None, typer.Option(help="Number of encoders that are averaged.", show_default=False)]
 IncludeStimulus = Annotated[
     bool, typer.Option("--include-stimulus", help="Store the true movie beside the reconstruction.")
+]
+
+NoControls = Annotated[
+    bool, typer.Option("--no-controls", help="Leave out the controls that tell whether to trust the reconstruction.")
 ]
 
 Model = TypeVar("Model", bound=Settings)

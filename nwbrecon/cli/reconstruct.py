@@ -13,6 +13,7 @@ from nwbrecon.cli.options import (
     DandiInstance,
     DryRun,
     IncludeStimulus,
+    NoControls,
     Overwrite,
     Set,
     Source,
@@ -35,6 +36,7 @@ def reconstruct(
         str, typer.Option(help="Trials to reconstruct: test, validation, train, or numbers such as 3,5,8.")
     ] = "test",
     include_stimulus: IncludeStimulus = False,
+    no_controls: NoControls = False,
     dandi_instance: DandiInstance = None,
     config: Config = None,
     assignments: Set = None,
@@ -46,7 +48,13 @@ def reconstruct(
 
     Started again with the same source and settings, it goes on from where it was stopped.
     """
-    settings = settings_for(RunSettings, config, assignments, results__include_stimulus=include_stimulus or None)
+    settings = settings_for(
+        RunSettings,
+        config,
+        assignments,
+        results__include_stimulus=include_stimulus or None,
+        controls__enabled=False if no_controls else None,
+    )
     with talking(as_json):
         if dry_run:
             from nwbrecon.pipeline.estimate import estimate

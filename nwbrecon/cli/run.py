@@ -16,6 +16,7 @@ from nwbrecon.cli.options import (
     FrameSize,
     IncludeStimulus,
     Members,
+    NoControls,
     Overwrite,
     Set,
     Signal,
@@ -42,6 +43,7 @@ def run(
     size: FrameSize = None,
     members: Members = None,
     include_stimulus: IncludeStimulus = False,
+    no_controls: NoControls = False,
     dandi_instance: DandiInstance = None,
     config: Config = None,
     assignments: Set = None,
@@ -61,6 +63,7 @@ def run(
         **alignment_options(signal, frame_rate, size, stimulus_folder),
         training__members=members,
         results__include_stimulus=include_stimulus or None,
+        controls__enabled=False if no_controls else None,
     )
     with talking(as_json):
         if dry_run:

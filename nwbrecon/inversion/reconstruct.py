@@ -131,6 +131,7 @@ def reconstruct(
             "ridge_penalty": setup.ridges[0].penalty,
         },
         warnings=warnings,
+        setup=setup,
     )
 
 

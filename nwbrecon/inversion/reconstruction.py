@@ -11,6 +11,7 @@ import pandas as pd
 
 from nwbrecon.display import block, frame_row, list_html, player, table_html
 from nwbrecon.errors import InversionError
+from nwbrecon.inversion.setup import Setup
 
 __all__ = ["Reconstruction", "Reconstructions"]
 
@@ -115,6 +116,8 @@ class Reconstructions(Sequence[Reconstruction]):
         What concerns all of them: the gate's figures, calibration, how prior and weight were chosen.
     warnings
         What the user should know, in sentences.
+    setup
+        What the clips shared when they were inverted, for controls; ``None`` where they were read from a file.
     """
 
     items: list[Reconstruction]
@@ -124,6 +127,7 @@ class Reconstructions(Sequence[Reconstruction]):
     settings: dict[str, Any] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    setup: Setup | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for item in self.items:

@@ -34,7 +34,8 @@ log = logging.getLogger("nwbrecon")
 
 # movies of other hardware or library versions differ by rounding that training and optimization amplify
 _ALIKE = 0.99
-_PARTS = tuple(RunSettings.model_fields)
+# controls say whether to trust the movies, and make none of them
+_PARTS = tuple(part for part in RunSettings.model_fields if part != "controls")
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ def _settings(path: Path, content: dict[str, Any]) -> RunSettings:
             "What `nwbrecon run` and `nwbrecon reconstruct` write says so.",
         )
     alignment = stored_alignment(found["alignment"]).model_dump()
-    return load_settings(RunSettings, **{part: found[part] for part in _PARTS} | {"alignment": alignment})
+    parts = {part: found[part] for part in _PARTS} | {"alignment": alignment, "controls": {"enabled": False}}
+    return load_settings(RunSettings, **parts)
 
 
 def _find_source(path: Path, content: dict[str, Any]) -> Any:

@@ -14,16 +14,23 @@ from nwbrecon.alignment import AlignedSession, align
 from nwbrecon.config import RunSettings, load_settings
 from nwbrecon.encoding import EncoderEnsemble, score_encoder, train
 from nwbrecon.errors import SettingsError
-from nwbrecon.evaluation import evaluate
+from nwbrecon.evaluation import evaluate, run_controls
 from nwbrecon.inversion import reconstruct
 from nwbrecon.pipeline.inspection import inspect_session
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.record import RECORD, STATE, Record, source_identity, workplace
 from nwbrecon.pipeline.saying import logged_to, say_aligned, say_session, say_verdict
 from nwbrecon.pipeline.storing import store_results
-from nwbrecon.pipeline.summary import encoder_sentence, scores_table, scores_to_dict
+from nwbrecon.pipeline.summary import (
+    controls_lines,
+    controls_to_dict,
+    encoder_sentence,
+    scores_table,
+    scores_to_dict,
+)
 from nwbrecon.results import Results, as_stored, read_results, results_name
 from nwbrecon.results.report import write_report
+from nwbrecon.results.tables import told
 from nwbrecon.results.video import write_video
 from nwbrecon.session import Session
 from nwbrecon.storage import atomic_path
@@ -38,7 +45,7 @@ ENCODER, REPORT, VIDEO = "encoder", "report.html", "side-by-side.mp4"
 # the parts of the settings that each step rests on, by itself and through the steps before it
 _TRAINING = ("alignment", "encoder", "training")
 _INVERSION = (*_TRAINING, "inversion")
-_RESULTS = (*_INVERSION, "evaluation", "results")
+_RESULTS = (*_INVERSION, "evaluation", "controls", "results")
 
 
 @dataclass
@@ -96,6 +103,7 @@ class RunResult:
             "gate": self.gate,
             "encoder_scores": self.results.encoder_summary.to_dict("records"),
             **(scores_to_dict(scores) if scores is not None else {}),
+            **controls_to_dict(self.results),
             "split": self.results.provenance.get("split", {}),
             "warnings": self.results.warnings,
             "seconds": self.seconds,
@@ -105,10 +113,12 @@ class RunResult:
         items, scores = self.results.reconstructions, self.results.scores
         return "\n".join(
             [
-                f"{len(items)} reconstructions of {len({item.clip for item in items})} clips by {items.method}",
+                f"{len(items)} reconstructions of {len({item.clip for item in items})} clips by "
+                + ", ".join(filter(None, [items.method, told(items)])),
                 *([self.gate["sentence"]] if "sentence" in self.gate else []),
                 *([encoder_sentence(summary)] if len(summary := self.results.encoder_summary) else []),
                 *(scores_table(scores, items.method) if scores is not None else []),
+                *controls_lines(self.results),
                 "",
                 f"results  {self.results_path}",
                 f"report   {self.report_path}",
@@ -129,9 +139,9 @@ def run(
 ) -> RunResult:
     """Reconstruct the test clips of a recording: source in, a folder with everything out.
 
-    The steps are: open, align, train, reconstruct, evaluate (what is stored), write, report, video. A run that was
-    interrupted, at any moment, goes on from where it was when it is started again with the same source and settings;
-    one that is complete is left as it is.
+    The steps are: open, align, train, reconstruct, evaluate (what is stored), run the controls, write, report, video. A
+    run that was interrupted, at any moment, goes on from where it was when it is started again with the same source and
+    settings; one that is complete is left as it is.
 
     Parameters
     ----------
@@ -284,11 +294,16 @@ class _Run:
             reconstructions = reconstruct(encoder, aligned, "test", settings.inversion, state=state)
             reconstructions = as_stored(reconstructions, settings.results)
             scores = evaluate(reconstructions, aligned, settings.evaluation)
+            controls = None
+            if settings.controls.enabled:
+                log.info("Running the controls.")
+                controls = run_controls(encoder, aligned, reconstructions, settings.controls, state=state)
             store_results(
                 path,
                 reconstructions,
                 scores,
                 settings,
+                controls=controls,
                 encoder=encoder,
                 aligned=aligned,
                 session=self.session,

@@ -13,14 +13,15 @@ from nwbrecon.alignment import AlignedSession, align
 from nwbrecon.config import AlignmentSettings, RunSettings, stored_alignment
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.errors import EncoderError, SettingsError
-from nwbrecon.evaluation import evaluate
+from nwbrecon.evaluation import evaluate, run_controls
 from nwbrecon.inversion import reconstruct
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.pipeline.record import Record, source_stamps
 from nwbrecon.pipeline.saying import say_aligned, say_session
 from nwbrecon.pipeline.storing import store_results
-from nwbrecon.pipeline.summary import scores_table, scores_to_dict
+from nwbrecon.pipeline.summary import controls_lines, controls_to_dict, scores_table, scores_to_dict
 from nwbrecon.results import Results, as_stored, read_results
+from nwbrecon.results.tables import told
 from nwbrecon.session import Session
 
 __all__ = ["Reconstructed", "TrainedEncoder", "reconstruct_recording", "train_encoder"]
@@ -94,13 +95,15 @@ class Reconstructed:
             "n_reconstructions": len(items),
             "gate": items.info.get("gate", {}),
             **(scores_to_dict(scores) if scores is not None else {}),
+            **controls_to_dict(self.results),
             "warnings": self.results.warnings,
         }
 
     def __str__(self) -> str:
         items, scores = self.results.reconstructions, self.results.scores
         table = scores_table(scores, items.method) if scores is not None else []
-        return "\n".join([f"{len(items)} reconstructions by {items.method}", *table, "", f"results  {self.path}"])
+        first = f"{len(items)} reconstructions by {', '.join(filter(None, [items.method, told(items)]))}"
+        return "\n".join([first, *table, *controls_lines(self.results), "", f"results  {self.path}"])
 
 
 def reconstruct_recording(
@@ -124,7 +127,7 @@ def reconstruct_recording(
     out
         The results file, ``.nwb``. Until it is complete, finished trials are kept in ``OUT.state``.
     settings
-        Settings of inversion, evaluation and results.
+        Settings of inversion, evaluation, controls and results.
     trials
         A split (``test``, ``validation``, ``train``), or labels of trials, separated by commas.
     overwrite
@@ -163,11 +166,15 @@ def reconstruct_recording(
             reconstructions = reconstruct(ensemble, aligned, _chosen(trials, aligned), settings.inversion, state=state)
             stored = as_stored(reconstructions, settings.results)
             scores = evaluate(stored, aligned, settings.evaluation)
+            controls = None
+            if settings.controls.enabled:
+                controls = run_controls(ensemble, aligned, stored, settings.controls, state=state)
             store_results(
                 out,
                 stored,
                 scores,
                 settings,
+                controls=controls,
                 encoder=ensemble,
                 aligned=aligned,
                 session=session,

@@ -8,7 +8,7 @@ from typing import Any
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import RunSettings
 from nwbrecon.encoding import EncoderEnsemble, EncoderScores
-from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.pipeline.saying import warnings_said
 from nwbrecon.results import write_results
@@ -23,6 +23,7 @@ def store_results(
     scores: Scores | None,
     settings: RunSettings,
     *,
+    controls: Controls | None = None,
     encoder: EncoderEnsemble,
     aligned: AlignedSession,
     session: Session,
@@ -40,6 +41,8 @@ def store_results(
         What is stored.
     settings
         How they were made.
+    controls
+        What tells whether to trust them, where controls were run.
     encoder, aligned, session
         What they were made from.
     source_digest
@@ -54,6 +57,7 @@ def store_results(
             path,
             reconstructions,
             scores,
+            controls=controls,
             aligned=aligned,
             session=session,
             encoder=encoder,
@@ -61,7 +65,7 @@ def store_results(
             settings=settings.results,
             extra={
                 "source": {"digest": source_digest},
-                "settings": {"evaluation": settings.evaluation},
+                "settings": {"evaluation": settings.evaluation, "controls": settings.controls},
                 **provenance,
             },
         )

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation.controls import CONTROLS
+from nwbrecon.results import Results
 from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
 from nwbrecon.session.describe import text_table
 
-__all__ = ["best_lag", "encoder_sentence", "scores_table", "scores_to_dict"]
+__all__ = ["best_lag", "controls_lines", "controls_to_dict", "encoder_sentence", "scores_table", "scores_to_dict"]
 
 _METRICS = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
 
@@ -31,6 +33,25 @@ def scores_table(scores: Scores, main: str) -> list[str]:
     if lag is not None:
         notes.append(f"best match at a lag of {lag} frame{'s' * (abs(lag) != 1)}")
     return [*lines, "; ".join(notes)]
+
+
+def controls_lines(results: Results) -> list[str]:
+    """Say which controls were passed in one line, and what was found by those that were not."""
+    if results.controls is None:
+        return ["", "Controls: none were run."]
+    verdicts = results.controls.verdicts
+    parts = []
+    for verdict in ("passed", "not passed", "left out"):
+        names = [CONTROLS[name] for name in verdicts.loc[verdicts["verdict"] == verdict, "control"]]
+        if names:
+            parts.append(f"{verdict}: {', '.join(names)}")
+    said = verdicts.loc[verdicts["verdict"].isin(["not passed", "compare"]), "sentence"]
+    return ["", f"Controls {'; '.join(parts)}.", *said]
+
+
+def controls_to_dict(results: Results) -> dict[str, Any]:
+    """Give what JSON holds of the controls; nothing where none were run."""
+    return {} if results.controls is None else {"controls": results.controls.to_dict()}
 
 
 def scores_to_dict(scores: Scores) -> dict[str, Any]:

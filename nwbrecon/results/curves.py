@@ -7,12 +7,35 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results.drawing import LIGHT, Style, dress, image, legend
 from nwbrecon.results.tables import method_label, methods
 
-__all__ = ["fields_figure", "frequency_figure", "prediction_figure", "reliability_figure", "timeline_figure"]
+__all__ = [
+    "controls_figure",
+    "fields_figure",
+    "frequency_figure",
+    "prediction_figure",
+    "reliability_figure",
+    "timeline_figure",
+]
+
+# what stands in a row of the figure of controls: its name, what is marked, and by what beside it
+_PIXEL = "pixel_correlation"
+_MOVIES = [
+    ("reconstruction", ("permuted", "reconstruction", _PIXEL), ("permuted", "chance of the reconstruction", _PIXEL)),
+    ("with behavior", ("behavior", "with behavior", _PIXEL), None),
+    ("brain signals alone", ("behavior", "from brain signals alone", _PIXEL), None),
+    ("cells shuffled", ("shuffled", "control", _PIXEL), ("shuffled", "reconstruction", _PIXEL)),
+    ("labels permuted", ("permuted", "control", _PIXEL), ("permuted", "chance", _PIXEL)),
+    ("behavior alone", ("behavior_alone", "control", _PIXEL), ("behavior_alone", "chance", _PIXEL)),
+]
+_JUDGED = [
+    (name, *(("judge", name, metric) for metric in ("response_correlation", "other_response_correlation")))
+    for name in ("true movie", "reconstruction", "wrong clip", "gray screen")
+]
+_GRAY = [(name, ("gray", name, "deviation"), None) for name in ("true movie", "reconstruction", "gray screen")]
 
 _MOST_FIELDS = 400  # more outlines than these hide one another
 
@@ -45,6 +68,43 @@ def frequency_figure(scores: Scores, *, main: str | None = None, style: Style = 
         axis.axhline(0, color=style.muted, lw=1, zorder=0)
         dress(axis, style, f"{domain}: up to ({unit})", "correlation" if domain == "time" else "")
     legend(axes[0], style)
+    return figure
+
+
+def controls_figure(controls: Controls, *, style: Style = LIGHT) -> Figure:
+    """Plot what controls measured beside what the reconstruction did: movies, a judge's predictions, a gray screen.
+
+    Parameters
+    ----------
+    controls
+        From `run_controls`.
+    style
+        `LIGHT` or `DARK`.
+    """
+    table = controls.summary.set_index(["control", "condition", "metric"])
+    panels = [
+        (title, found)
+        for title, rows in (
+            ("pixel correlation", _MOVIES),
+            ("correlation with responses", _JUDGED),
+            ("standard deviation (gray levels)", _GRAY),
+        )
+        if (found := [(label, *keys) for label, *keys in rows if keys[0] in table.index])
+    ]
+    figure = Figure(facecolor=style.page, figsize=(9, 2.3), layout="constrained")
+    axes = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
+    for axis, (title, rows) in zip(axes, panels, strict=False):
+        for place, (label, main, beside) in enumerate(rows):
+            color = style.methods[0 if label == "reconstruction" else 1]
+            row = table.loc[main]
+            axis.plot([row["low"], row["high"]], [-place, -place], color=color, lw=2)
+            axis.plot(row["mean"], -place, "o", color=color, ms=6)
+            if beside in table.index:
+                axis.plot(table.loc[beside, "mean"], -place, "|", color=style.muted, ms=11, mew=1.8)
+        axis.set_yticks(-np.arange(len(rows)), [label for label, *_ in rows])
+        axis.set_ylim(-len(rows) + 0.4, 0.6)
+        axis.axvline(0, color=style.grid, lw=1, zorder=0)
+        dress(axis, style, title, "")
     return figure
 
 

@@ -24,6 +24,8 @@ SNAPSHOTS = "optimization_snapshots"
 SUMMARY = "score_summary"
 LAGS = "lag_correlation"
 FREQUENCIES = "frequency_correlation"
+CONTROLS = "controls"
+VERDICTS = "control_verdicts"
 ROIS = "rois"
 GROUPS = "response_groups"
 ENCODER_SUMMARY = "encoder_score_summary"
@@ -125,6 +127,11 @@ COLUMNS = {
     "group in 'response_groups', in units of 'scale': times it, in units of the recording's signal; NaN where the "
     "prediction lacks its past",
     "sampled_at": "When each predicted sample was taken, in seconds on the session clock",
+    "control": "Which control: 'behavior' (told or withheld), 'shuffled' (cells across repeats), 'behavior_alone', "
+    "'permuted' (labels of ROIs), 'gray' (screen), 'judge' (an encoder that took no part)",
+    "condition": "What was measured: the reconstruction, the control's own movie, chance, ...",
+    "verdict": "'passed', 'not passed', 'compare' where there is nothing to pass, or 'left out'",
+    "sentence": "What was found, or why the control was left out",
     "path": "What it is: a JSONPath (RFC 9535) without its leading '$.'",
     "value": "Its value as JSON",
 }

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.errors import ResultsError
-from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
 from nwbrecon.results.rois import Predicted
 
@@ -43,6 +43,8 @@ class Results:
         History of the encoder's training, one row an epoch and member; may be empty.
     encoder_summary
         How well the encoder predicts, as in `nwbrecon.EncoderScores.summary`; empty where it was not scored.
+    controls
+        What tells whether to trust the reconstructions; ``None`` where no controls were run.
     """
 
     reconstructions: Reconstructions
@@ -53,6 +55,7 @@ class Results:
     predicted: dict[str, Predicted] = field(default_factory=dict)
     training: pd.DataFrame = field(default_factory=pd.DataFrame)
     encoder_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    controls: Controls | None = None
 
     @property
     def warnings(self) -> list[str]:

@@ -66,6 +66,11 @@ def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
     if scores is not None:
         for series in _frame_scores(clock, reconstructions, scores):
             module.add(series)
+    if prepared.controls is not None:
+        text = "What the controls measured that tell whether to trust the reconstructions, clip by clip."
+        module.add(_table(layout.CONTROLS, text, prepared.controls.table))
+        text = "What the controls come to, one row a control."
+        module.add(_table(layout.VERDICTS, text, prepared.controls.verdicts))
     histories = [item.history.assign(reconstruction=row) for row, item in enumerate(reconstructions)]
     history = pd.concat([frame for frame in histories if len(frame)]) if any(map(len, histories)) else None
     if history is not None:

@@ -15,7 +15,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
 from nwbrecon.encoding import EncoderEnsemble, EncoderScores, VideoEncoder
 from nwbrecon.errors import ResultsError
-from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout, provenance
 from nwbrecon.results.model import true_movie
@@ -50,6 +50,8 @@ class Prepared:
         What is known of each ROI, and what is predicted for the reconstructed movies, where an encoder was given.
     encoder_summary
         How well the encoder predicts, over all ROIs; may be empty.
+    controls
+        What tells whether to trust them, where controls were run.
     """
 
     reconstructions: Reconstructions
@@ -62,12 +64,14 @@ class Prepared:
     predicted: Mapping[str, Predicted] = field(default_factory=dict)
     training: pd.DataFrame = field(default_factory=pd.DataFrame)
     encoder_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    controls: Controls | None = None
 
 
 def prepare(
     reconstructions: Reconstructions,
     scores: Scores | None,
     *,
+    controls: Controls | None,
     aligned: AlignedSession | None,
     session: Session | None,
     encoder: EncoderEnsemble | None,
@@ -116,6 +120,8 @@ def prepare(
                 np.array_equal(one.video, other.video) for one, other in zip(ordered, stored, strict=True)
             ),
         }
+    if controls is not None:
+        content["controls"] = controls.info
     for key, value in extra.items():
         content[key] = {**content.get(key, {}), **value} if isinstance(value, Mapping) else value
     rois, predicted, training, summary = None, {}, pd.DataFrame(), pd.DataFrame()
@@ -136,7 +142,9 @@ def prepare(
     if content.get("command_line"):
         content["command_line"] = provenance.portable_command(content["command_line"])
     content = provenance.portable_text(content, _folders(session or aligned, aligned))
-    return Prepared(stored, scores, true_movies, content, aligned, settings, rois, predicted, training, summary)
+    return Prepared(
+        stored, scores, true_movies, content, aligned, settings, rois, predicted, training, summary, controls
+    )
 
 
 def _folders(source: Session | AlignedSession | None, aligned: AlignedSession | None) -> list[Path]:

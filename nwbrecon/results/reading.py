@@ -12,7 +12,7 @@ from pynwb import NWBHDF5IO
 from pynwb.base import ProcessingModule
 
 from nwbrecon.errors import ResultsError
-from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
 from nwbrecon.results import layout, provenance
 from nwbrecon.results.model import Results
@@ -88,6 +88,7 @@ def _results(path: Path, nwb: Any) -> Results:
         predicted=read_predicted(module),
         training=_rows(module, layout.TRAINING),
         encoder_summary=_rows(module, layout.ENCODER_SUMMARY),
+        controls=_controls(module, content),
     )
 
 
@@ -165,6 +166,12 @@ def _rows(module: ProcessingModule, name: str) -> pd.DataFrame:
     if name not in module.data_interfaces:
         return pd.DataFrame()
     return module[name].to_dataframe().reset_index(drop=True)
+
+
+def _controls(module: ProcessingModule, content: dict[str, Any]) -> Controls | None:
+    if layout.CONTROLS not in module.data_interfaces:
+        return None
+    return Controls(_rows(module, layout.CONTROLS), _rows(module, layout.VERDICTS), content["controls"])
 
 
 def _scores(module: ProcessingModule, trials: pd.DataFrame, content: dict[str, Any]) -> Scores:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.evaluation import Scores
+from nwbrecon.inversion import Reconstructions
 
-__all__ = ["by_clip", "by_frame", "method_label", "methods", "metric_label"]
+__all__ = ["by_clip", "by_frame", "method_label", "methods", "metric_label", "told"]
 
 _METHODS = {
     "map": "reconstruction",
@@ -48,6 +49,14 @@ def methods(scores: Scores, main: str | None = None) -> list[str]:
 def method_label(method: str) -> str:
     """Say a method in words."""
     return _METHODS.get(method, method)
+
+
+def told(reconstructions: Reconstructions) -> str:
+    """Say whether behavior took part in reconstructions; empty where it is not known."""
+    if reconstructions.method == "ridge":
+        return "from brain signals alone"
+    words = {"given": "with behavior", "withheld": "from brain signals alone", "absent": "from brain signals alone"}
+    return words.get(str(reconstructions.info.get("behavior", "")), "")
 
 
 def metric_label(metric: str) -> str:

@@ -18,7 +18,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
 from nwbrecon.encoding import EncoderEnsemble, EncoderScores
 from nwbrecon.errors import ResultsError
-from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout
 from nwbrecon.results.module import fill_module
@@ -47,6 +47,7 @@ def write_results(
     reconstructions: Reconstructions,
     scores: Scores | None,
     *,
+    controls: Controls | None = None,
     aligned: AlignedSession | None = None,
     session: Session | None = None,
     encoder: EncoderEnsemble | None = None,
@@ -70,6 +71,8 @@ def write_results(
         says whether it did.
     scores
         How good they are; ``None`` where there was no true movie.
+    controls
+        What tells whether to trust them, of `nwbrecon.run_controls`.
     aligned
         What the responses were aligned to: gives split, true movies, and, in place of `session`, the source's identity.
     session
@@ -116,6 +119,7 @@ def write_results(
         prepared = prepare(
             reconstructions,
             scores,
+            controls=controls,
             aligned=aligned,
             session=session,
             encoder=encoder,

@@ -20,7 +20,7 @@ from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
 from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet, still
 from nwbrecon.results.report.rasters import response_rasters
-from nwbrecon.results.tables import by_frame, method_label, methods
+from nwbrecon.results.tables import by_frame, method_label, methods, told
 from nwbrecon.storage import atomic_path
 
 __all__ = ["environment", "player_parts", "stills", "write_report"]
@@ -72,6 +72,8 @@ def write_report(
             stills=stills(results),
             cards=[*summary.cards(results), *([gate] if (gate := summary.gate_card(results)) else [])],
             showings=summary.showings(results),
+            told=told(results.reconstructions),
+            controls=summary.controls(results),
             warnings=results.warnings,
             ingredients=summary.ingredients(results),
             trials=summary.trials(results, {clip["row"] for clip in parts["clips"]}),
@@ -237,6 +239,11 @@ def _pictures(results: Results, aligned: AlignedSession | None) -> dict[str, Pic
                 curves.frequency_figure(scores, main=main),
                 "Correlation with the true movie by frequency band, in time and in space, for each method.",
             )
+    if results.controls is not None:
+        made["controls"] = picture(
+            curves.controls_figure(results.controls),
+            "What the controls measured, mean over clips and 95 % interval; the text below has the same figures.",
+        )
     if results.rois is not None:
         made["fields"] = picture(
             curves.fields_figure(results.rois, reconstructions),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.evaluation import Scores
+from nwbrecon.evaluation.controls import CONTROLS
 from nwbrecon.results.drawing import short
 from nwbrecon.results.model import Results
 from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
@@ -17,6 +18,7 @@ __all__ = [
     "Bar",
     "Card",
     "cards",
+    "controls",
     "gate_card",
     "ingredients",
     "lag_sentence",
@@ -162,6 +164,29 @@ def gate_card(results: Results) -> Card | None:
     )
 
 
+def controls(results: Results) -> dict[str, Any] | None:
+    """Say what the controls found, one row a control, and on how much; None where there were none."""
+    found = results.controls
+    if found is None:
+        return None
+    kinds = {"passed": "yes", "not passed": "no"}
+    rows = [
+        {
+            "label": CONTROLS.get(row.control, row.control).capitalize(),
+            "verdict": row.verdict,
+            "kind": kinds.get(str(row.verdict), "open"),
+            "sentence": row.sentence,
+        }
+        for row in found.verdicts.itertuples()
+    ]
+    scope = (
+        f"The same reconstruction, of {found.info['clips']} of {found.info['reconstructed_clips']} clips, from what "
+        "should say less, or nothing. Bars are 95 % intervals over clips; upright strokes mark, where there is one, "
+        "chance, for shuffled cells the reconstruction, and for the judge other showings of the clip."
+    )
+    return {"rows": rows, "scope": scope}
+
+
 def showings(results: Results) -> str:
     """Say how first showings of a clip fare against later ones, where both were scored."""
     if results.scores is None:
@@ -190,7 +215,10 @@ def ingredients(results: Results) -> list[tuple[str, str]]:
         planes = f"{len(groups)} {'plane' if len(groups) == 1 else 'planes'}"
         rows.append(("Responses", f"{alignment['n_rois']} ROIs in {planes} ({signals})"))
         behavior = ", ".join(name.replace("_", " ") for name in alignment["behavior"])
-        rows.append(("Behavior given", behavior or "none: the file has no running and no pupil"))
+        given = behavior or "none: the file has no running and no pupil"
+        if reconstructions.info.get("behavior") == "withheld":
+            given = f"none; {behavior} withheld"
+        rows.append(("Behavior given", given))
         seconds = alignment["seconds"]
         trained = seconds.get("train", 0) / 60
         rows.append(("Learned from", f"{trained:.1f} min of movie" if trained else "not known"))
