@@ -15,7 +15,7 @@ from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.alignment.align import TrialPlan, plan_trials
 from nwbrecon.alignment.splits import choose_split
 from nwbrecon.alignment.video import scale_frames
-from nwbrecon.config import AlignmentSettings, InversionSettings, RunSettings
+from nwbrecon.config import AlignmentSettings, ControlSettings, InversionSettings, RunSettings
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.inversion import Reconstructor
 from nwbrecon.inversion.objective import Margins, gather_evidence
@@ -118,7 +118,10 @@ def estimate(source: Any, settings: RunSettings | None = None, steps: Sequence[s
                 seconds["training"] = each * float(frames.get("train", 0))
             if "reconstruction" in steps:
                 lengths = plan.trials.loc[split == "test", "n_frames"].tolist()
-                seconds["reconstruction"] = _inversion(encoder, made_up, settings.inversion, lengths) if lengths else 0
+                controls = _controls(settings.controls, plan.trials.loc[split == "test", "clip"].nunique())
+                seconds["reconstruction"] = (
+                    _inversion(encoder, made_up, settings.inversion, lengths, controls) if lengths else 0
+                )
         if "writing" in steps:
             seconds["writing"] = _WRITING * float(frames.get("test", 0))
     in_files = arrays > alignment.memory_gigabytes * 1e9
@@ -181,9 +184,13 @@ def _training(aligned: AlignedSession, settings: RunSettings) -> tuple[EncoderEn
 
 
 def _inversion(
-    encoder: EncoderEnsemble, aligned: AlignedSession, settings: InversionSettings, lengths: Sequence[int]
+    encoder: EncoderEnsemble,
+    aligned: AlignedSession,
+    settings: InversionSettings,
+    lengths: Sequence[int],
+    controls: int,
 ) -> float:
-    """Seconds to reconstruct clips of these lengths (frames), from a few evaluations of the objective."""
+    """Seconds to reconstruct clips of these lengths (frames) and some more, from evaluations of the objective."""
     (trial, *_) = aligned.trials_in("test")
     margins = Margins(encoder.warm_up, round(settings.tail_seconds * aligned.frame_rate))
     video = aligned.trial(trial).video
@@ -200,8 +207,16 @@ def _inversion(
     choice = settings.selection_trials * kinds * 1.2 * settings.iterations * (1 + weights) / 4
     settled = (choice if kinds * weights > 1 else 0) + 4 * clip + 24
     usual = float(np.mean(lengths))
-    frames = sum(clip * margins.around(length) for length in lengths) + settled * margins.around(round(usual))
+    frames = sum(clip * margins.around(length) for length in lengths)
+    frames += (settled + controls * clip) * margins.around(round(usual))
     return each * frames + _linear_decoder(aligned)
+
+
+def _controls(settings: ControlSettings, n_clips: int) -> int:
+    """Inversions of a clip that the controls take: labels permuted, behavior withheld, a witness for each donor."""
+    if not settings.enabled:
+        return 0
+    return min(settings.clips, n_clips) * (2 + settings.donors) + settings.gray_stretches
 
 
 def _linear_decoder(aligned: AlignedSession) -> float:

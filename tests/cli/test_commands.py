@@ -116,6 +116,9 @@ class TestTheWholeWay:
         result = call("run", mouse, "--out", ran["folder"], "--config", config)
         assert result.exit_code == 1
         assert "results.include_stimulus is true there and false here" in result.stderr
+        result = call("run", mouse, "--out", ran["folder"], "--config", config, "--include-stimulus", "--no-controls")
+        assert result.exit_code == 1
+        assert "controls.enabled is true there and false here" in result.stderr
 
     def test_settings_that_were_written_can_be_used_again(self, ran, mouse):
         result = call("run", mouse, "--out", ran["folder"], "--config", f"{ran['folder']}/settings.yaml", "--json")

@@ -3,9 +3,9 @@ import time
 
 import pytest
 
-from nwbrecon.config import AlignmentSettings
+from nwbrecon.config import AlignmentSettings, ControlSettings
 from nwbrecon.errors import SourceError
-from nwbrecon.pipeline.estimate import estimate
+from nwbrecon.pipeline.estimate import _controls, estimate
 
 
 def test_every_step_is_tried(mouse, tiny):
@@ -33,6 +33,13 @@ def test_more_work_takes_longer(mouse, tiny, monkeypatch):
     assert long.seconds["training"] > 2 * short.seconds["training"]
     assert long.seconds["reconstruction"] > 3 * short.seconds["reconstruction"]
     assert long.seconds["alignment"] == short.seconds["alignment"]
+
+
+def test_controls_take_their_time():
+    # permuted, behavior withheld and two donors on each of three clips, two gray screens
+    assert _controls(ControlSettings(), 6) == 3 * 4 + 2
+    assert _controls(ControlSettings(), 2) == 2 * 4 + 2
+    assert _controls(ControlSettings(enabled=False), 6) == 0
 
 
 def test_what_does_not_fit_goes_into_files(mouse, tiny):

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -60,10 +62,32 @@ class TestACompleteRun:
         assert correlation in str(ran)
         assert "(ceiling)" in str(ran)
 
+    def test_controls_stand_beside(self, ran):
+        controls = ran.results.controls
+        verdicts = controls.verdicts.set_index("control")["verdict"]
+        # the simulated screen is gray for three seconds before the first clip
+        assert "left out" not in set(verdicts)
+        assert verdicts["judge"] == "passed"
+        assert controls.info["clips"] == 2
+        assert controls.info["settings"] == ran.results.provenance["settings"]["controls"]
+        assert "by map, with behavior" in str(ran)
+        assert "Controls passed: " in str(ran)
+        assert ran.to_dict()["controls"]["verdicts"][0]["control"] == "behavior"
+        assert json.dumps(ran.to_dict()["controls"])
+        page = ran.report_path.read_text(encoding="utf-8")
+        assert "reconstructed with behavior" in page
+        for sentence in controls.verdicts["sentence"]:
+            assert escape(sentence, quote=True).replace("&#x27;", "&#39;") in page
+
+    def test_where_no_controls_were_run_it_is_said(self, ran):
+        without = replace(ran, results=replace(ran.results, controls=None))
+        assert "Controls: none were run." in str(without)
+        assert "controls" not in without.to_dict()
+
     def test_settings_travel_and_can_be_used_again(self, ran, tiny):
         assert load_settings(RunSettings, ran.folder / "settings.yaml") == tiny
         settings = ran.results.provenance["settings"]
-        for part in ("alignment", "encoder", "training", "inversion", "evaluation", "results"):
+        for part in ("alignment", "encoder", "training", "inversion", "evaluation", "controls", "results"):
             assert settings[part] == json.loads(getattr(tiny, part).model_dump_json()), part
 
     def test_provenance_names_source_split_and_command(self, ran, mouse):
@@ -139,6 +163,7 @@ class TestRunningAgain:
             "train",
             "reconstruct",
             "evaluate",
+            "run_controls",
             "score_encoder",
             "store_results",
             "write_report",

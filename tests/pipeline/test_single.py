@@ -2,6 +2,7 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nwbrecon.encoding import EncoderEnsemble
@@ -36,6 +37,8 @@ def test_reconstructions_with_it_are_those_of_a_run(trained, mouse, ran, tiny, t
         np.testing.assert_array_equal(one.video, other.video)
     assert "ridge decoder" in str(made)
     assert made.to_dict()["method"] == "map"
+    pd.testing.assert_frame_equal(made.results.controls.table, ran.results.controls.table)
+    pd.testing.assert_frame_equal(made.results.controls.verdicts, ran.results.controls.verdicts)
 
 
 def test_chosen_trials_only(trained, mouse, tiny, ran, tmp_path):

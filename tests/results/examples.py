@@ -9,6 +9,8 @@ from nwbrecon import AlignedSession, EncoderEnsemble, Reconstruction, Reconstruc
 from nwbrecon.alignment.model import AlignedGroup
 from nwbrecon.config import EncoderSettings
 from nwbrecon.encoding import VideoEncoder
+from nwbrecon.evaluation import Controls
+from nwbrecon.evaluation.controls import CONTROLS
 from nwbrecon.session import SignalKind
 
 RATE = 30.0
@@ -215,3 +217,47 @@ def evaluate(reconstructions, aligned):
         mask_fraction=float(mask.mean()),
         info={"bootstrap": 500},
     )
+
+
+def controls(left_out=("gray",)):
+    """Controls of three clips, as they would be found for sound reconstructions; some were left out."""
+    found = [
+        ("behavior", "with behavior", "pixel_correlation", 0.62),
+        ("behavior", "from brain signals alone", "pixel_correlation", 0.6),
+        ("shuffled", "reconstruction", "pixel_correlation", 0.61),
+        ("shuffled", "control", "pixel_correlation", 0.58),
+        *(
+            (name, condition, "pixel_correlation", value)
+            for name in ("behavior_alone", "permuted")
+            for condition, value in (
+                ("reconstruction", 0.62),
+                ("chance of the reconstruction", 0.1),
+                ("control", 0.05),
+                ("chance", 0.07),
+            )
+        ),
+        *(("gray", name, "deviation", value) for name, value in (("gray screen", 8), ("reconstruction", 19))),
+        *(
+            ("judge", name, metric, value)
+            for name, value in (("true movie", 0.3), ("reconstruction", 0.35), ("wrong clip", 0.02))
+            for metric in ("response_correlation", "other_response_correlation")
+        ),
+    ]
+    rows = [
+        {"control": name, "condition": condition, "clip": f"clip {clip}", "metric": metric, "value": value + clip / 50}
+        for name, condition, metric, value in found
+        if name not in left_out
+        for clip in range(3)
+    ]
+    verdicts = [
+        {
+            "control": name,
+            "verdict": "left out" if name in left_out else verdict,
+            "sentence": "None in the recording." if name in left_out else f"What {words} comes to: .62 & .05 < .1.",
+        }
+        for (name, words), verdict in zip(
+            CONTROLS.items(), ["compare", "compare", "passed", "not passed", "passed", "passed"], strict=True
+        )
+    ]
+    info = {"clips": 3, "reconstructed_clips": 3, "settings": {"clips": 3, "seed": 0}}
+    return Controls(pd.DataFrame(rows), pd.DataFrame(verdicts), info)

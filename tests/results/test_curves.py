@@ -8,6 +8,7 @@ from matplotlib.patches import Ellipse
 
 from nwbrecon.evaluation import evaluate
 from nwbrecon.results.curves import (
+    controls_figure,
     fields_figure,
     frequency_figure,
     prediction_figure,
@@ -15,6 +16,8 @@ from nwbrecon.results.curves import (
     timeline_figure,
 )
 from nwbrecon.results.rois import describe_rois
+
+from .examples import controls
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,25 @@ def test_frequencies_are_plotted_band_by_band(reconstructions, aligned):
         rows = table[(table["domain"] == domain) & (table["method"] == "map")].dropna()
         np.testing.assert_array_equal(axis.lines[0].get_ydata(), rows["pixel_correlation"])
         assert [float(Fraction(tick.get_text())) for tick in axis.get_xticklabels()] == list(rows["to_frequency"])
+
+
+def test_controls_stand_beside_the_reconstruction():
+    movies, judged, gray = controls_figure(controls(left_out=())).axes
+    names = [tick.get_text() for tick in movies.get_yticklabels()]
+    assert names == [
+        "reconstruction",
+        "with behavior",
+        "brain signals alone",
+        "cells shuffled",
+        "labels permuted",
+        "behavior alone",
+    ]
+    # a mark is the mean over three clips, a stroke what it is to be compared with
+    places = {tuple(np.round([line.get_xdata()[0], line.get_ydata()[0]], 3)) for line in movies.lines}
+    assert {(0.07, -4), (0.09, -4), (0.60, -3), (0.63, -3)} <= places
+    assert [tick.get_text() for tick in judged.get_yticklabels()] == ["true movie", "reconstruction", "wrong clip"]
+    assert [tick.get_text() for tick in gray.get_yticklabels()] == ["reconstruction", "gray screen"]
+    assert len(controls_figure(controls(left_out=("gray",))).axes) == 2
 
 
 def test_the_session_is_shown_by_split(reconstructions):

@@ -15,7 +15,7 @@ from nwbrecon.errors import ResultsError
 from nwbrecon.results import as_stored, read_results, write_results
 from nwbrecon.results.layout import SCHEMA_VERSION
 
-from .examples import aligned_session, evaluate, reconstruct
+from .examples import aligned_session, controls, evaluate, reconstruct
 
 KEYS = ["trial", "method"]
 
@@ -83,6 +83,22 @@ def test_scores_come_back(path, scores):
     pd.testing.assert_frame_equal(back.summary, scores.summary)
     assert (back.mask_fraction, back.info) == (scores.mask_fraction, scores.info)
     assert back.mean("pixel_correlation", "map") == scores.mean("pixel_correlation", "map")
+
+
+def test_controls_come_back(tmp_path, path, reconstructions, scores, aligned):
+    assert read_results(path).controls is None
+    wanted = controls()
+    write_results(tmp_path / "a.nwb", reconstructions, scores, controls=wanted, aligned=aligned)
+    back = read_results(tmp_path / "a.nwb").controls
+    pd.testing.assert_frame_equal(back.table, wanted.table)
+    pd.testing.assert_frame_equal(back.verdicts, wanted.verdicts)
+    pd.testing.assert_frame_equal(back.summary, wanted.summary)
+    assert back.info == wanted.info
+    assert read_results(tmp_path / "a.nwb").with_true_movies(aligned).controls is not None
+    with NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+        table = io.read().processing["reconstruction"]["controls"]
+        assert table.colnames == ("control", "condition", "clip", "metric", "value")
+        assert table["control"].description.startswith("Which control")
 
 
 def test_true_movies_and_provenance_come_back(path, aligned):
@@ -192,6 +208,8 @@ class TestPastVersions:
         assert made.values.shape == (4, 40)
         assert made.values.sum() == pytest.approx(792.2195, abs=1e-3)
         assert made.times[0] == pytest.approx(102.3)
+        # the file is from before there were controls
+        assert results.controls is None
 
     def test_the_current_version_has_its_stored_file(self):
         names = {path.name for path in (Path(__file__).parents[1] / "data").glob("results_v*.nwb.gz")}

@@ -18,7 +18,7 @@ from nwbrecon.config import ResultsSettings
 from nwbrecon.errors import ResultsError
 from nwbrecon.results import read_results, results_name, write_results
 
-from .examples import aligned_session, evaluate, reconstruct
+from .examples import aligned_session, controls, evaluate, reconstruct
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,9 @@ def folder(tmp_path_factory, reconstructions, scores, aligned, encoder):
     (folder / "dandiset.yaml").write_text("identifier: DANDI:000123\nname: results\n")
     settings = ResultsSettings(include_stimulus=True)
     target = folder / "sub-17797" / results_name(aligned)
-    write_results(target, reconstructions, scores, aligned=aligned, encoder=encoder, settings=settings)
+    write_results(
+        target, reconstructions, scores, controls=controls(), aligned=aligned, encoder=encoder, settings=settings
+    )
     return folder
 
 

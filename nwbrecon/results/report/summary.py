@@ -172,7 +172,7 @@ def controls(results: Results) -> dict[str, Any] | None:
     kinds = {"passed": "yes", "not passed": "no"}
     rows = [
         {
-            "label": CONTROLS.get(row.control, row.control).capitalize(),
+            "label": (words := CONTROLS.get(str(row.control), str(row.control)))[:1].upper() + words[1:],
             "verdict": row.verdict,
             "kind": kinds.get(str(row.verdict), "open"),
             "sentence": row.sentence,

@@ -17,6 +17,8 @@ from nwbrecon.results import Results, read_results, write_results
 from nwbrecon.results.report import play, write_report
 from nwbrecon.results.video import side_by_side, write_video
 
+from ..examples import controls
+
 chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 chromedriver = shutil.which("chromedriver")
 in_browser = pytest.mark.skipif(not (chromium and chromedriver), reason="needs chromium and chromedriver")
@@ -33,6 +35,7 @@ def results(tmp_path_factory, reconstructions, aligned, encoder, encoder_scores)
         path,
         reconstructions,
         scores,
+        controls=controls(),
         aligned=aligned,
         encoder=encoder,
         encoder_scores=encoder_scores,
@@ -281,6 +284,20 @@ class TestInBrowser:
             " !one.ariaLabel && !(one.labels && one.labels.length)).length"
         )
         assert unnamed == 0
+
+    def test_controls_are_shown_together(self, page, browser, tmp_path, results):
+        rows = page.find_elements("css selector", "#controls li")
+        for row, wanted in zip(rows, results.controls.verdicts.itertuples(), strict=True):
+            assert row.find_element("css selector", ".badge").text == wanted.verdict
+            assert row.text.endswith(wanted.sentence)
+        assert rows[3].text.startswith("ROI labels permuted")
+        kinds = [row.find_element("css selector", ".badge").get_attribute("class").split()[1] for row in rows]
+        assert kinds == ["open", "open", "yes", "no", "open", "yes"]
+        assert "3 of 3 clips" in page.find_element("css selector", "#controls .note").text
+        image = page.find_element("css selector", "#controls img")
+        wait(page, lambda: page.execute_script("return arguments[0].naturalWidth > 0", image))
+        without = opened(browser, write_report(tmp_path / "report.html", replace(results, controls=None)))
+        assert "None were run" in without.find_element("id", "controls").text
 
     def test_names_from_the_file_are_text_not_markup(self, browser, tmp_path, results):
         items = [replace(results.reconstructions[0], clip=NASTY)]
