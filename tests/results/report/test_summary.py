@@ -4,6 +4,7 @@ import pytest
 
 from nwbrecon.results import Results
 from nwbrecon.results.report import summary
+from nwbrecon.results.tables import told
 
 
 @pytest.fixture
@@ -100,3 +101,23 @@ def test_predictions_are_tabled_with_what_stands_beside_them(results, encoder_sc
     assert rows["other showings"][1:] == [("", "")] * 3
     without = encoder_scores.summary.assign(mean=float("nan"))
     assert summary.predictions(replace(results, encoder_summary=without))["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("behavior", "method", "said", "ingredient"),
+    [
+        ("given", "map", "with behavior", "running speed"),
+        ("withheld", "map", "from brain signals alone", "none; running speed withheld"),
+        ("absent", "map", "from brain signals alone", "running speed"),
+        ("given", "ridge", "from brain signals alone", "running speed"),
+        (None, "map", "", "running speed"),
+    ],
+)
+def test_the_headline_says_whether_behavior_took_part(results, behavior, method, said, ingredient):
+    info = {} if behavior is None else {"behavior": behavior}
+    items = replace(results.reconstructions, method=method, info=info)
+    alignment = {"groups": [], "n_rois": 0, "behavior": ["running_speed"], "seconds": {}}
+    known = replace(results, reconstructions=items, provenance=results.provenance | {"alignment": alignment})
+    assert told(items) == said
+    assert dict(summary.ingredients(known))["Behavior given"] == ingredient
+    assert summary.controls(known) is None
