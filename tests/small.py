@@ -131,3 +131,26 @@ def counts_between(rates, clock):
     edges = np.arange(len(area)) / FRAME_RATE
     integral = np.stack([np.interp(clock, edges, column) for column in area.T], axis=1)
     return np.diff(integral, axis=0, prepend=integral[:1])
+
+
+def clips_of(lengths, splits, n_rois=3):
+    """A session of gray clips of these lengths (frames)."""
+    rng = np.random.default_rng(0)
+    onsets = 1 + np.cumsum([0, *lengths[:-1]]) / 30 + np.arange(len(lengths))
+    clock = np.arange(0, onsets[-1] + lengths[-1] / 30 + 1, 0.13)
+    group = AlignedGroup(
+        "plane",
+        SignalKind.EVENTS,
+        clock,
+        rng.gamma(1, 1, (len(clock), n_rois)).astype(np.float32),
+        np.ones(n_rois),
+        pd.DataFrame(index=range(n_rois)),
+    )
+    return AlignedSession.from_arrays(
+        [rng.uniform(0, 255, (length, 8, 10)) for length in lengths],
+        [group],
+        onsets=onsets,
+        clips=[str(n) for n in range(len(lengths))],
+        splits=splits,
+        frame_rate=30.0,
+    )

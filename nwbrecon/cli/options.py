@@ -34,6 +34,7 @@ __all__ = [
     "Set",
     "Signal",
     "Source",
+    "Sources",
     "StimulusFolder",
     "alignment_options",
     "command_line",
@@ -51,6 +52,10 @@ Source = Annotated[
         help="An NWB file, a folder with the files of one session, a URL, or dandi:ID[@VERSION][/PATH].",
         show_default=False,
     ),
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="As for `run`; several are trained together.", show_default=False),
 ]
 Results = Annotated[Path, typer.Argument(metavar="RESULTS.nwb", help="What `run` or `reconstruct` wrote.")]
 OriginalSource = Annotated[

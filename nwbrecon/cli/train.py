@@ -18,7 +18,7 @@ from nwbrecon.cli.options import (
     Overwrite,
     Set,
     Signal,
-    Source,
+    Sources,
     alignment_options,
     located,
     settings_for,
@@ -31,8 +31,19 @@ __all__ = ["train"]
 
 
 def train(
-    source: Source,
-    out: Annotated[Path, typer.Option(metavar="ENCODER", help="Folder for the encoder.", show_default=False)],
+    source: Sources,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="ENCODER", help="Folder for the encoder; for a folder each, of several.", show_default=False
+        ),
+    ],
+    core: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ENCODER", help="An encoder whose core is taken over: only readouts are fitted.", show_default=False
+        ),
+    ] = None,
     signal: Signal = None,
     frame_rate: FrameRate = None,
     size: FrameSize = None,
@@ -46,7 +57,9 @@ def train(
 ) -> None:
     """Train an encoder: video and behavior to responses.
 
-    Started again with the same source and settings, it goes on from where it was stopped.
+    Encoders of several sources are trained together and share a core.
+
+    Started again with the same sources and settings, it goes on from where it was stopped.
     """
     settings = settings_for(
         RunSettings,
@@ -56,11 +69,16 @@ def train(
         training__members=members,
     )
     with talking(as_json):
+        found = [located(one, dandi_instance) for one in source]
         if dry_run:
-            from nwbrecon.pipeline.estimate import estimate
+            from nwbrecon.pipeline.estimate import estimate_together
 
-            show(estimate(located(source, dandi_instance), settings, ("alignment", "training")), as_json)
-        else:
+            show(estimate_together(found, settings, ("alignment", "training")), as_json)
+        elif len(found) == 1:
             from nwbrecon.pipeline.single import train_encoder
 
-            show(train_encoder(located(source, dandi_instance), out, settings, overwrite=overwrite), as_json)
+            show(train_encoder(found[0], out, settings, core=core, overwrite=overwrite), as_json)
+        else:
+            from nwbrecon.pipeline.single import train_encoders
+
+            show(train_encoders(found, out, settings, core=core, overwrite=overwrite), as_json)

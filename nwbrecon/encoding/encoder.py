@@ -13,6 +13,7 @@ from nwbrecon.config import EncoderSettings
 from nwbrecon.encoding.core import QuadratureCore
 from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter
 from nwbrecon.encoding.readout import PointReadout
+from nwbrecon.storage import digest
 
 __all__ = ["Encoder", "VideoEncoder"]
 
@@ -112,14 +113,26 @@ class VideoEncoder(nn.Module):
         """Number of ROIs."""
         return self.readout.n_rois
 
-    def standardize(
-        self, video_mean: float, video_std: float, behavior_mean: np.ndarray, behavior_std: np.ndarray
-    ) -> None:
-        """Fix the units of the input, from the training trials."""
-        self.video_mean.fill_(float(video_mean))
-        self.video_std.fill_(float(video_std))
-        self.behavior_mean.copy_(torch.as_tensor(behavior_mean))
-        self.behavior_std.copy_(torch.as_tensor(behavior_std).clamp_min(1e-6))
+    def standardize_video(self, mean: float, std: float) -> None:
+        """Fix the unit of the video, from training trials; it belongs to the core."""
+        self.video_mean.fill_(float(mean))
+        self.video_std.fill_(float(std))
+
+    def standardize_behavior(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Fix the units of behavior, from the training trials."""
+        self.behavior_mean.copy_(torch.as_tensor(mean))
+        self.behavior_std.copy_(torch.as_tensor(std).clamp_min(1e-6))
+
+    @torch.no_grad()
+    def copy_core(self, other: VideoEncoder) -> None:
+        """Take over the weights of another encoder's core and its unit of the video."""
+        self.core.load_state_dict(other.core.state_dict())
+        self.standardize_video(float(other.video_mean), float(other.video_std))
+
+    def core_digest(self) -> str:
+        """SHA-256 of the core's weights and its unit of the video."""
+        own = [*self.core.state_dict().values(), self.video_mean, self.video_std]
+        return digest([digest(value.contiguous().cpu().numpy().tobytes()) for value in own])
 
     def readout_size(self) -> Tensor:
         """Mean over ROIs of the summed absolute weights that belong to one ROI alone: what little data can overfit."""

@@ -1,4 +1,4 @@
-"""Several encoders of one session as one, with what is known about them; trained, saved and loaded."""
+"""Several encoders of one session as one, with what is known about them; saved and loaded."""
 
 from __future__ import annotations
 
@@ -11,24 +11,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from nwbrecon._version import __version__
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.config import EncoderSettings
 from nwbrecon.display import block, list_html, table_html
-from nwbrecon.encoding.calibration import dispersion, gate
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.likelihoods import Likelihood, ZeroInflatedGamma, likelihood_for
-from nwbrecon.encoding.observation import samples_seen
-from nwbrecon.encoding.prediction import single_trial_correlation
-from nwbrecon.encoding.training import Trainer
 from nwbrecon.errors import EncoderError
 from nwbrecon.session import SignalKind
 from nwbrecon.storage import atomic_directory, digest, read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["EncoderEnsemble", "train"]
+__all__ = ["EncoderEnsemble"]
 
 _FORMAT = 1
-_SPLITS = ("train", "validation", "test")
 
 
 class EncoderEnsemble(nn.Module):
@@ -82,7 +76,7 @@ class EncoderEnsemble(nn.Module):
     @property
     def warm_up(self) -> int:
         """Frames at the start of a video for which the prediction lacks its past."""
-        return max(member.warm_up for member in self._encoders)
+        return max(member.warm_up for member in self.encoders)
 
     @property
     def likelihoods(self) -> list[Likelihood]:
@@ -100,16 +94,23 @@ class EncoderEnsemble(nn.Module):
     @property
     def positions(self) -> np.ndarray:
         """``(roi, 2)`` row and column of receptive fields from the center of the screen (pixels), mean of members."""
-        positions = [member.readout.position * member.settings.stride for member in self._encoders]
+        positions = [member.readout.position * member.settings.stride for member in self.encoders]
         return torch.stack(positions).mean(dim=0).cpu().numpy()
 
     @property
-    def _encoders(self) -> list[VideoEncoder]:
+    def core_sessions(self) -> list[dict[str, Any]]:
+        """What the core was learned from: ``session`` (its identity) and ``clips`` by split, one a session."""
+        own = [{"session": self.info["session"], "clips": self.info["clips"]}]
+        return self.info.get("core", {}).get("sessions", own)
+
+    @property
+    def encoders(self) -> list[VideoEncoder]:
+        """The members."""
         return list(self.members)  # type: ignore[arg-type]
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Mean of the members' rates ``(batch, roi, time)``; see `nwbrecon.encoding.encoder.Encoder`."""
-        rates = [member.predict_rates(video, behavior) for member in self._encoders]
+        rates = [member.predict_rates(video, behavior) for member in self.encoders]
         return rates[0] if len(rates) == 1 else torch.stack(rates).mean(dim=0)
 
     forward = predict_rates
@@ -122,7 +123,7 @@ class EncoderEnsemble(nn.Module):
         EncoderError
             If not, saying what differs.
         """
-        first = self._encoders[0]
+        first = self.encoders[0]
         found = {
             "ROIs": aligned.n_rois,
             "frame size": tuple(aligned.frame_size),
@@ -152,13 +153,13 @@ class EncoderEnsemble(nn.Module):
 
     def save(self, folder: str | Path) -> Path:
         """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole."""
-        first = self._encoders[0]
+        first = self.encoders[0]
         arrays: dict[str, Any] = {
             "dispersion": self.dispersion,
             "linear_scores": self.linear_scores,
             "validation_scores": self.validation_scores,
         }
-        for index, member in enumerate(self._encoders):
+        for index, member in enumerate(self.encoders):
             arrays |= {f"member.{index}.{name}": value for name, value in member.state_dict().items()}
         arrays |= self._likelihood_arrays()
         with atomic_directory(folder) as path:
@@ -244,7 +245,7 @@ class EncoderEnsemble(nn.Module):
         """SHA-256 of the weights and the calibration."""
         hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
         hashes += [[name, digest(value.numpy().tobytes())] for name, value in self._likelihood_arrays().items()]
-        for member in self._encoders:
+        for member in self.encoders:
             for name, value in sorted(member.state_dict().items()):
                 hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
         return digest(hashes)
@@ -273,9 +274,9 @@ class EncoderEnsemble(nn.Module):
             (
                 str(len(self.members)),
                 str(self.n_rois),
-                "x".join(map(str, self._encoders[0].frame_size)),
-                f"{self._encoders[0].frame_rate:g}",
-                ", ".join(self._encoders[0].behavior_names) or "none",
+                "x".join(map(str, self.encoders[0].frame_size)),
+                f"{self.encoders[0].frame_rate:g}",
+                ", ".join(self.encoders[0].behavior_names) or "none",
                 f"{self.history['epoch'].max():.0f}" if "epoch" in self.history else "",
             ),
         ]
@@ -290,93 +291,8 @@ class EncoderEnsemble(nn.Module):
         return block("Encoder", list_html(verdict), table_html(rows), table_html(correlations))
 
 
-def train(
-    aligned: AlignedSession,
-    encoder: EncoderSettings | None = None,
-    training: TrainingSettings | None = None,
-    *,
-    state: str | Path | None = None,
-) -> EncoderEnsemble:
-    """Train an encoder on the training trials of a session, stopped and calibrated by its validation trials.
-
-    Parameters
-    ----------
-    aligned
-        The session.
-    encoder
-        Architecture.
-    training
-        How to train, and how many members.
-    state
-        Folder in which the state after each epoch is kept, so that an interrupted training goes on where it was.
-
-    Returns
-    -------
-    EncoderEnsemble
-        Frozen, with its calibration and the verdict of the gate.
-
-    Raises
-    ------
-    EncoderError
-        If there is too little to train on.
-    SettingsError
-        If the likelihood does not fit the kind of signal.
-    """
-    encoder, training = encoder or EncoderSettings(), training or TrainingSettings()
-    members, histories, linear = [], [], []
-    for index in range(training.members):
-        trainer = Trainer(
-            aligned,
-            encoder,
-            training,
-            seed=training.seed + index,
-            state=None if state is None else Path(state) / f"member-{index}",
-        )
-        members.append(trainer.run())
-        histories.append(trainer.table().assign(member=index))
-        linear.append(trainer.roi_scores)
-    validation = aligned.trials_in("validation")
-    ensemble = EncoderEnsemble(
-        members,
-        rois=aligned.rois,
-        kinds=[group.kind for group in aligned.groups],
-        dispersion=np.ones(aligned.n_rois),
-        linear_scores=np.mean(linear, axis=0),
-        validation_scores=np.zeros(aligned.n_rois),
-        gate={},
-        history=pd.concat(histories, ignore_index=True),
-        info={
-            "version": __version__,
-            "training": training.model_dump(mode="json"),
-            "session": aligned.identity,
-            "alignment": dict(aligned.settings),
-            "training_data": _data_digest(aligned, [*aligned.trials_in("train"), *validation]),
-            "clips": {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS},
-        },
-        likelihoods=trainer.likelihoods,
-    )
-    ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
-    ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
-    ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
-    return ensemble
-
-
 def _read_likelihoods(arrays: dict[str, Any], n_groups: int) -> list[Likelihood] | None:
     if "likelihood.0.size" not in arrays:
         return None
     parameters = [[arrays[f"likelihood.{group}.{name}"] for name in ("size", "shape")] for group in range(n_groups)]
     return [ZeroInflatedGamma(*map(torch.from_numpy, values)) for values in parameters]
-
-
-def _data_digest(aligned: AlignedSession, trials: Sequence[int]) -> str:
-    """SHA-256 of all that can be learned from these trials: movies, behavior, responses and when they were."""
-    hashes = []
-    for label in trials:
-        trial = aligned.trial(label)
-        onset, stop = trial.times[0], trial.times[0] + len(trial.times) / aligned.frame_rate
-        parts = [trial.video, trial.behavior, trial.valid]
-        for group in aligned.groups:
-            seen = samples_seen(group, onset, stop)
-            parts += [group.timestamps[seen] - onset, group.activity[seen]]
-        hashes.append([digest(np.ascontiguousarray(part).tobytes()) for part in parts])
-    return digest(hashes)

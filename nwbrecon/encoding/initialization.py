@@ -7,6 +7,8 @@ cells too, that gradient descent would be long in finding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -20,7 +22,7 @@ from nwbrecon.encoding.readout import pair_energy
 from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
 
-__all__ = ["initialize"]
+__all__ = ["initialize", "scale_core"]
 
 # share of the samples that the ridge penalty weighs as much as, for features of unit variance
 _RIDGE = 0.03
@@ -29,13 +31,42 @@ _MOST_MINUTES = 15
 
 
 @torch.no_grad()
+def scale_core(
+    encoders: Sequence[VideoEncoder], sessions: Sequence[AlignedSession], trials: Sequence[Sequence[int]]
+) -> None:
+    """Standardize the video over the training trials of all sessions, and scale the filters of the core they share.
+
+    Parameters
+    ----------
+    encoders
+        The encoders, one a session, with one core.
+    sessions
+        The sessions.
+    trials
+        Training trials of each.
+    """
+    pixels = np.concatenate(
+        [
+            aligned.trial(trial).video[::5].ravel()
+            for aligned, own in zip(sessions, trials, strict=True)
+            for trial in own
+        ]
+    ).astype(float)
+    for encoder in encoders:
+        encoder.standardize_video(pixels.mean(), max(pixels.std(), 1.0))
+    first, aligned, trial = encoders[0], sessions[0], trials[0][0]
+    video, _ = window_video(aligned, [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))])
+    first.core.rescale((video - first.video_mean) / first.video_std)
+
+
+@torch.no_grad()
 def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> np.ndarray:
-    """Scale the core's filters and set the readout from a linear fit.
+    """Standardize the behavior and set the readout from a linear fit.
 
     Parameters
     ----------
     encoder
-        The encoder; its input statistics are set and its readout is overwritten.
+        The encoder, with a core that is scaled; its readout is overwritten.
     aligned
         The session.
     trials
@@ -51,7 +82,7 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     EncoderError
         If a response group measured nothing in these trials.
     """
-    _standardize(encoder, aligned, trials)
+    _standardize_behavior(encoder, aligned, trials)
     budget = _MOST_MINUTES * 60 * aligned.frame_rate
     lengths = aligned.trials.loc[trials, "n_frames"].to_numpy()
     starts = np.cumsum(lengths) - lengths
@@ -59,9 +90,6 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     windows = [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"])) for trial in trials]
 
     encoder.eval()
-    video, _ = window_video(aligned, windows[:1])
-    encoder.core.rescale((video - encoder.video_mean) / encoder.video_std)
-
     every = min(4, len(windows))
     fits = [_LinearFit() for _ in aligned.groups]
     for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
@@ -108,14 +136,12 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     return np.concatenate(scores)
 
 
-def _standardize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> None:
-    videos = [aligned.trial(trial).video[::5] for trial in trials]
-    pixels = np.concatenate([video.ravel() for video in videos]).astype(float)
+def _standardize_behavior(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> None:
     behavior = np.concatenate([aligned.trial(trial).behavior for trial in trials]).astype(float)
     mean, deviation = np.zeros(behavior.shape[1]), np.ones(behavior.shape[1])
     some = np.isfinite(behavior).any(axis=0)
     mean[some], deviation[some] = np.nanmean(behavior[:, some], axis=0), np.nanstd(behavior[:, some], axis=0)
-    encoder.standardize(pixels.mean(), max(pixels.std(), 1.0), mean, np.where(deviation > 0, deviation, 1.0))
+    encoder.standardize_behavior(mean, np.where(deviation > 0, deviation, 1.0))
 
 
 def _by_step(weights: Tensor, stride: int) -> Tensor:

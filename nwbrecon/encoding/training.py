@@ -1,26 +1,25 @@
-"""Training of our encoder on one session."""
+"""Training of our encoder on one session, or on several that share its core."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.encoding.batches import Batches, turns
 from nwbrecon.encoding.device import choose_device
 from nwbrecon.encoding.encoder import VideoEncoder
-from nwbrecon.encoding.initialization import initialize
-from nwbrecon.encoding.likelihoods import Likelihood, fit_likelihoods
-from nwbrecon.encoding.observation import Observation, Window, observe, window_video
+from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
@@ -28,14 +27,18 @@ from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write
 
 __all__ = ["Trainer"]
 
+_PARTS = ("encoders", "average", "best")
+
 
 class Trainer:
-    """Trains one encoder; can be stopped at any time and resumed from its last epoch.
+    """Trains an encoder a session, with one core; can be stopped at any time and resumed from its last epoch.
+
+    The sessions take turns, a gradient step each, as often as their training clips are long.
 
     Parameters
     ----------
-    aligned
-        The session.
+    sessions
+        The sessions, of one frame rate and size.
     encoder_settings
         Architecture.
     settings
@@ -44,7 +47,9 @@ class Trainer:
         Seed of initial weights, data order and jitter.
     state
         Folder in which the state after each epoch is kept; a training that was interrupted goes on from there, if it
-        was one of the same session, settings and seed. ``None`` keeps nothing.
+        was one of the same sessions, core, settings and seed. ``None`` keeps nothing.
+    core
+        An encoder whose core is taken over and left as it is; ``None`` trains a new one.
 
     Raises
     ------
@@ -54,53 +59,57 @@ class Trainer:
 
     def __init__(
         self,
-        aligned: AlignedSession,
+        sessions: Sequence[AlignedSession],
         encoder_settings: EncoderSettings,
         settings: TrainingSettings,
         *,
         seed: int = 0,
         state: Path | None = None,
+        core: VideoEncoder | None = None,
     ) -> None:
-        self.aligned, self.settings, self.state, self.seed = aligned, settings, state, seed
-        self.train_trials, self.validation_trials = aligned.trials_in("train"), aligned.trials_in("validation")
-        if not self.train_trials or not self.validation_trials:
-            raise EncoderError(
-                f"There are {len(self.train_trials)} training and {len(self.validation_trials)} validation trials.",
-                "An encoder needs at least one of each.",
-                "Check the split, or give a recording with more clips.",
-            )
+        self.sessions, self.settings, self.state, self.seed = list(sessions), settings, state, seed
         self.device = choose_device(settings.device)
-        self.likelihoods = fit_likelihoods(aligned, self.train_trials, settings.likelihood)
-        self.encoder = VideoEncoder(
-            encoder_settings,
-            n_rois=aligned.n_rois,
-            frame_size=aligned.frame_size,
-            frame_rate=aligned.frame_rate,
-            behavior_names=aligned.behavior_names,
-            seed=seed,
-        )
-        self.window = min(
-            self.encoder.warm_up + round(settings.window_seconds * aligned.frame_rate),
-            int(aligned.trials.loc[self.train_trials, "n_frames"].max()),
-        )
-        lengths = aligned.trials.loc[self.train_trials, "n_frames"].to_numpy()
-        shortest = 2 * self.encoder.warm_up
-        if lengths.max() < shortest:
-            raise EncoderError(
-                f"The longest training trial has {lengths.max()} frames.",
-                f"At least {shortest} are needed for a memory of {self.encoder.warm_up + 1} frames.",
-                "Shorten memory_seconds or use longer clips.",
+        self.encoders = [
+            VideoEncoder(
+                encoder_settings,
+                n_rois=aligned.n_rois,
+                frame_size=aligned.frame_size,
+                frame_rate=aligned.frame_rate,
+                behavior_names=aligned.behavior_names,
+                seed=seed,
             )
-        # trials are learned from in proportion to their length, but for those that end before much can be predicted
-        self.lengths, chance = lengths, np.where(lengths < shortest, 0, lengths)
-        self.chance = chance / chance.sum()
-        self.n_steps = max(1, round(lengths.sum() / (self.window - self.encoder.warm_up) / settings.batch_windows))
+            for aligned in self.sessions
+        ]
+        first = self.encoders[0]
+        self.core_is_new = core is None
+        # what a training that was interrupted must have been of
+        self.key = digest(
+            [
+                [aligned.digest() for aligned in self.sessions],
+                encoder_settings,
+                settings,
+                seed,
+                None if core is None else core.core_digest(),
+            ]
+        )
+        for encoder in self.encoders:
+            encoder.core = first.core
+            if core is not None:
+                encoder.copy_core(core)
+        first.core.requires_grad_(self.core_is_new)
+        self.batches = [Batches(aligned, settings, first.warm_up) for aligned in self.sessions]
+        self.turns = turns([batches.n_steps for batches in self.batches])
         self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf
-        self.history: list[dict[str, float]] = []
-        self.roi_scores = np.zeros(aligned.n_rois)
+        self.history: list[dict[str, Any]] = []
+        self.roi_scores = [np.zeros(aligned.n_rois) for aligned in self.sessions]
 
-    def run(self) -> VideoEncoder:
-        """Train until validation no longer improves; returns the best encoder, in evaluation mode, frozen.
+    def run(self) -> list[VideoEncoder]:
+        """Train until validation no longer improves; returns the best encoders, in evaluation mode, frozen.
+
+        Returns
+        -------
+        list of VideoEncoder
+            One a session, each with a copy of the core.
 
         Raises
         ------
@@ -109,60 +118,79 @@ class Trainer:
         """
         torch.manual_seed(self.seed)
         order = np.random.default_rng(self.seed)
-        encoder, settings = self.encoder, self.settings
-        resumed = self._resume_before_start()
-        if not resumed:
-            self.roi_scores = initialize(encoder, self.aligned, self.train_trials)
-        encoder.to(self.device)
-        self.average = copy.deepcopy(encoder)
-        self.best = copy.deepcopy(encoder)
-        positions = {"readout.position", "readout.log_spread"}
-        named = dict(encoder.named_parameters())
-        self.optimizer = torch.optim.AdamW(
+        kept = self._kept()
+        if kept is None:
+            self._initialize()
+        for encoder in self.encoders:
+            encoder.to(self.device)
+        self.average, self.best = copy.deepcopy(self.encoders), copy.deepcopy(self.encoders)
+        self.optimizer = self._make_optimizer()
+        if kept is None:
+            self._record(float("nan"), self._validate(), 0.0)
+        else:
+            self._resume(*kept, order)
+        epochs, patience = self.settings.epochs, self.settings.patience
+        with progress(total=epochs, label="training", unit="epoch") as bar:
+            bar.update(self.epoch)
+            while self.epoch < epochs and self.epoch - self.best_epoch <= patience:
+                started = time.perf_counter()
+                loss = self._train_epoch(order)
+                self.epoch += 1
+                score = self._record(loss, self._validate(), time.perf_counter() - started)
+                self._keep(order)
+                bar.set_postfix(loss=f"{loss:.3f}", correlation=f"{score:.3f}", best=f"{self.best_score:.3f}")
+                bar.update()
+        return [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.best]
+
+    def table(self, session: int = 0) -> pd.DataFrame:
+        """Tell how it went for one of the sessions.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row an epoch: ``epoch``, ``loss`` (mean over the steps of all sessions), ``validation_correlation``,
+            ``learning_rate``, ``seconds``; where there are several sessions, also ``mean_correlation``, the mean of
+            their validation correlations, by which training is stopped.
+        """
+        table = pd.DataFrame(self.history)
+        scores = np.array(table["validation_correlation"].tolist())
+        table["validation_correlation"] = scores[:, session]
+        return table if len(self.sessions) == 1 else table.assign(mean_correlation=scores.mean(axis=1))
+
+    def _initialize(self) -> None:
+        trials = [batches.train_trials for batches in self.batches]
+        if self.core_is_new:
+            scale_core(self.encoders, self.sessions, trials)
+        self.roi_scores = [
+            initialize(encoder, aligned, own)
+            for encoder, aligned, own in zip(self.encoders, self.sessions, trials, strict=True)
+        ]
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        named = {name: value for name, value in _together(self.encoders).named_parameters() if value.requires_grad}
+        positions = [name for name in named if name.endswith(("readout.position", "readout.log_spread"))]
+        return torch.optim.AdamW(
             [
                 {
                     "params": [value for name, value in named.items() if name not in positions],
-                    "weight_decay": settings.weight_decay,
+                    "weight_decay": self.settings.weight_decay,
                     "factor": 1.0,
                 },
                 # positions are in feature widths and must be free to move; decay would pull them to the center
                 {"params": [named[name] for name in sorted(positions)], "weight_decay": 0.0, "factor": 10.0},
             ],
-            lr=settings.learning_rate,
+            lr=self.settings.learning_rate,
         )
-        if resumed:
-            self._resume(order)
-        else:
-            self._record(float("nan"), self._validate(), 0.0)
-        with progress(total=settings.epochs, label="training", unit="epoch") as bar:
-            bar.update(self.epoch)
-            while self.epoch < settings.epochs and self.epoch - self.best_epoch <= settings.patience:
-                started = time.perf_counter()
-                loss = self._train_epoch(order)
-                self.epoch += 1
-                score = self._validate()
-                self._record(loss, score, time.perf_counter() - started)
-                self._keep(order)
-                bar.set_postfix(loss=f"{loss:.3f}", correlation=f"{score:.3f}", best=f"{self.best_score:.3f}")
-                bar.update()
-        return self.best.eval().requires_grad_(False)
-
-    def table(self) -> pd.DataFrame:
-        """Return one row an epoch: ``epoch``, ``loss``, ``validation_correlation``, ``learning_rate``, ``seconds``."""
-        return pd.DataFrame(self.history)
 
     def _train_epoch(self, order: np.random.Generator) -> float:
-        encoder, settings = self.encoder.train(), self.settings
+        settings, n_steps = self.settings, len(self.turns)
         total = 0.0
-        for step, windows in enumerate(self._batches(order)):
-            done = self.epoch + step / self.n_steps
-            rate = settings.learning_rate * _schedule(done, settings.epochs)
+        for step, session in enumerate(self.turns):
+            rate = settings.learning_rate * _schedule(self.epoch + step / n_steps, settings.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
-            rates = encoder.predict_rates(*window_video(self.aligned, windows, self.device))
-            loss = _loss(
-                rates, observe(self.aligned, windows, warm_up=encoder.warm_up, device=self.device), self.likelihoods
-            )
+            encoder, batches = self.encoders[session].train(), self.batches[session]
+            loss = batches.loss(encoder, batches.draw(order), self.device)
             self.optimizer.zero_grad()
             penalty = settings.readout_penalty * encoder.readout_size() + settings.gain_penalty * encoder.gain_size()
             torch.autograd.backward(loss + penalty)
@@ -173,63 +201,59 @@ class Trainer:
                     action="Lower learning_rate, and check the responses for extreme values.",
                 )
             self.optimizer.step()
-            self._average_weights()
+            self._average_weights(session)
             total += float(loss.detach())
-        return total / self.n_steps
-
-    def _batches(self, order: np.random.Generator) -> Iterator[list[Window]]:
-        for _ in range(self.n_steps):
-            picked = order.choice(len(self.lengths), self.settings.batch_windows, p=self.chance)
-            # the windows of a batch are of one length
-            window = min(self.window, int(self.lengths[picked].min()))
-            yield [
-                Window(self.train_trials[index], int(order.integers(0, self.lengths[index] - window + 1)), window)
-                for index in picked
-            ]
+        return total / n_steps
 
     @torch.no_grad()
-    def _average_weights(self) -> None:
+    def _average_weights(self, session: int) -> None:
         # the average starts to matter once the first steps are over
-        share = max(1 - self.settings.average_decay, 1 / (1 + 0.2 * (self.epoch * self.n_steps + 1)))
-        for mean, value in zip(self.average.state_dict().values(), self.encoder.state_dict().values(), strict=True):
+        share = max(1 - self.settings.average_decay, 1 / (1 + 0.2 * (self.epoch * len(self.turns) + 1)))
+        means, values = (encoders[session].state_dict().values() for encoders in (self.average, self.encoders))
+        for mean, value in zip(means, values, strict=True):
             mean.lerp_(value, share)
 
-    def _validate(self) -> float:
-        scores = single_trial_correlation(self.average, self.aligned, self.validation_trials)
-        return float(np.nanmean(scores))
+    def _validate(self) -> list[float]:
+        return [
+            float(np.nanmean(single_trial_correlation(encoder, aligned, batches.validation_trials)))
+            for encoder, aligned, batches in zip(self.average, self.sessions, self.batches, strict=True)
+        ]
 
-    def _record(self, loss: float, score: float, seconds: float) -> None:
+    def _record(self, loss: float, scores: list[float], seconds: float) -> float:
         self.history.append(
             {
                 "epoch": self.epoch,
                 "loss": loss,
-                "validation_correlation": score,
+                "validation_correlation": scores,
                 "learning_rate": self.settings.learning_rate * _schedule(self.epoch, self.settings.epochs),
                 "seconds": seconds,
             }
         )
+        score = float(np.mean(scores))
         if score > self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
-            self.best.load_state_dict(self.average.state_dict())
+            _together(self.best).load_state_dict(_together(self.average).state_dict())
+        return score
 
     def _keep(self, order: np.random.Generator) -> None:
         if self.state is None:
             return
         arrays: dict[str, Tensor] = {}
-        for part in ("encoder", "average", "best"):
-            arrays |= {f"{part}.{name}": value for name, value in getattr(self, part).state_dict().items()}
+        for part in _PARTS:
+            weights = _together(getattr(self, part)).state_dict()
+            arrays |= {f"{part}.{name}": value for name, value in weights.items()}
         states = self.optimizer.state_dict()["state"]
         for index, slots in states.items():
             arrays |= {f"optimizer.{index}.{name}": value for name, value in slots.items()}
         arrays["random"] = torch.get_rng_state()
-        arrays["roi_scores"] = torch.from_numpy(self.roi_scores)
+        arrays |= {f"roi_scores.{index}": torch.from_numpy(scores) for index, scores in enumerate(self.roi_scores)}
         # the arrays name the epoch they belong to; the JSON, written last, says which arrays count
         name = f"epoch-{self.epoch}.safetensors"
         write_arrays(self.state / name, arrays)
         write_json(
             self.state / "training.json",
             {
-                "key": self._key(),
+                "key": self.key,
                 "arrays": name,
                 "epoch": self.epoch,
                 "best_epoch": self.best_epoch,
@@ -242,55 +266,40 @@ class Trainer:
             if old.name != name:
                 old.unlink()
 
-    def _resume_before_start(self) -> bool:
+    def _kept(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         if self.state is None or not (self.state / "training.json").exists():
-            return False
-        self._kept: dict[str, Any] = read_json(self.state / "training.json")
-        if self._kept.get("key") != self._key():
-            return False
-        self._arrays = read_arrays(self.state / self._kept["arrays"])
-        self._load("encoder", self.encoder)
-        return True
+            return None
+        kept: dict[str, Any] = read_json(self.state / "training.json")
+        if kept.get("key") != self.key:
+            return None
+        arrays = read_arrays(self.state / kept["arrays"])
+        return kept, {name: torch.from_numpy(value) for name, value in arrays.items()}
 
-    def _key(self) -> str:
-        return digest([self.aligned.digest(), self.encoder.settings, self.settings, self.seed])
-
-    def _resume(self, order: np.random.Generator) -> None:
-        kept, arrays = self._kept, self._arrays
-        self._load("average", self.average)
-        self._load("best", self.best)
+    def _resume(self, kept: dict[str, Any], arrays: dict[str, Tensor], order: np.random.Generator) -> None:
+        for part in _PARTS:
+            _together(getattr(self, part)).load_state_dict(_beginning_with(f"{part}.", arrays))
         state = self.optimizer.state_dict()
         state["state"] = {}
-        for name, value in arrays.items():
-            if name.startswith("optimizer."):
-                _, index, slot = name.split(".", 2)
-                state["state"].setdefault(int(index), {})[slot] = torch.from_numpy(value)
+        for name, value in _beginning_with("optimizer.", arrays).items():
+            index, slot = name.split(".", 1)
+            state["state"].setdefault(int(index), {})[slot] = value
         self.optimizer.load_state_dict(state)
-        torch.set_rng_state(torch.from_numpy(arrays["random"]))
+        torch.set_rng_state(arrays["random"])
         order.bit_generator.state = kept["order"]
         self.epoch, self.best_epoch, self.best_score = kept["epoch"], kept["best_epoch"], kept["best_score"]
         self.history = kept["history"]
-        self.roi_scores = arrays["roi_scores"]
+        self.roi_scores = [arrays[f"roi_scores.{index}"].numpy() for index in range(len(self.sessions))]
 
-    def _load(self, part: str, module: VideoEncoder) -> None:
-        prefix = f"{part}."
-        module.load_state_dict(
-            {
-                name.removeprefix(prefix): torch.from_numpy(value)
-                for name, value in self._arrays.items()
-                if name.startswith(prefix)
-            }
-        )
+
+def _together(encoders: list[VideoEncoder]) -> nn.ModuleList:
+    """Several encoders as one module, which counts a core that they share once among its parameters."""
+    return nn.ModuleList(encoders)
+
+
+def _beginning_with(prefix: str, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _schedule(done: float, epochs: int) -> float:
     """Linear warm-up over the first epoch, then half a cosine down to a twentieth."""
     return min(1.0, done + 0.05) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done / max(1, epochs)))))
-
-
-def _loss(rates: Tensor, observations: list[Observation], likelihoods: list[Likelihood]) -> Tensor:
-    total = sum(
-        ((likelihood.loss(seen.expected(rates), seen.measured) * seen.known).sum())
-        for seen, likelihood in zip(observations, likelihoods, strict=True)
-    )
-    return torch.as_tensor(total) / sum(seen.known.sum() for seen in observations).clamp_min(1)  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nwbrecon.alignment import AlignedSession
+from nwbrecon.alignment.together import check_same_clock, show_the_same
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import choose_device
@@ -20,15 +21,12 @@ from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.settling import make_setup
 from nwbrecon.inversion.setup import Recording, Setup, Showing, invert
-from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
 
 __all__ = ["reconstruct"]
 
 _SNAPSHOTS = (0, 1, 2, 3, 5, 8, 13)
-# two recordings' versions of one clip correlate more than this, whatever has been done to crop and scale them
-_SAME = 0.8
 
 
 def reconstruct(
@@ -144,12 +142,7 @@ def _recordings(
         raise InversionError(
             f"{len(encoders)} encoders and {len(sessions)} sessions were given.", "Each session needs an encoder."
         )
-    clocks = {(one.frame_rate, tuple(one.frame_size)) for one in sessions}
-    if len(clocks) > 1:
-        found = " and ".join(f"{size[0]}x{size[1]} pixels at {rate:g} Hz" for rate, size in sorted(clocks))
-        raise InversionError(
-            f"The sessions are aligned to {found}.", "They must agree.", "Align them with the same settings."
-        )
+    check_same_clock(sessions, InversionError)
     return list(zip(encoders, sessions, strict=True))
 
 
@@ -211,7 +204,7 @@ def _check_same(aligned: AlignedSession, other: AlignedSession, trial: int, foun
             "A clip that is reconstructed must be unknown to every encoder.",
             "Align the sessions with the same splits.",
         )
-    if not correlation(aligned.trial(trial).video.ravel(), other.trial(found.index[0]).video.ravel()) > _SAME:
+    if not show_the_same(aligned, trial, other, found.index[0]):
         raise InversionError(
             f"What clip {clip!r} shows differs between the sessions.",
             "Sessions are fused over clips that all of them saw.",

@@ -25,7 +25,7 @@ from nwbrecon.progress import progress_shown
 from nwbrecon.session import ResponseGroup, Session, SignalKind, activity
 from nwbrecon.session.describe import text_table
 
-__all__ = ["STEPS", "Estimate", "estimate"]
+__all__ = ["STEPS", "Estimate", "estimate", "estimate_together"]
 
 STEPS = ("alignment", "training", "reconstruction", "writing")
 
@@ -131,6 +131,20 @@ def estimate(source: Any, settings: RunSettings | None = None, steps: Sequence[s
         disk_gigabytes=arrays / 1e9 if in_files else 0.0,
         train_minutes=float(frames.get("train", 0)) / alignment.frame_rate / 60,
         test_minutes=float(frames.get("test", 0)) / alignment.frame_rate / 60,
+    )
+
+
+def estimate_together(
+    sources: Sequence[Any], settings: RunSettings | None = None, steps: Sequence[str] = STEPS
+) -> Estimate:
+    """Estimate time and memory of work on several recordings that are in memory together; see `estimate`."""
+    each = [estimate(source, settings, steps) for source in sources]
+    return Estimate(
+        seconds={name: sum(one.seconds[name] for one in each) for name in each[0].seconds},
+        memory_gigabytes=sum(one.memory_gigabytes for one in each),
+        disk_gigabytes=sum(one.disk_gigabytes for one in each),
+        train_minutes=sum(one.train_minutes for one in each),
+        test_minutes=sum(one.test_minutes for one in each),
     )
 
 

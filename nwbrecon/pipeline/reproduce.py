@@ -228,6 +228,13 @@ def _settings(path: Path, content: dict[str, Any]) -> RunSettings:
             f"{path} does not say with which settings of {', '.join(missing)} it was made.",
             "What `nwbrecon run` and `nwbrecon reconstruct` write says so.",
         )
+    if "core" in content.get("encoder", {}):
+        others = [one["session"].get("location") for one in content["encoder"]["core"]["sessions"]]
+        raise ResultsError(
+            f"{path} was made by an encoder whose core was learned from {', '.join(map(str, others))}.",
+            "Only an encoder that was trained on its own recording alone can be trained again from a results file.",
+            "Train it again with `nwbrecon train`, and reconstruct with it.",
+        )
     alignment = stored_alignment(found["alignment"]).model_dump()
     parts = {part: found[part] for part in _PARTS} | {"alignment": alignment, "controls": {"enabled": False}}
     return load_settings(RunSettings, **parts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,19 @@ from nwbrecon.pipeline.saying import say_aligned, say_session
 from nwbrecon.pipeline.storing import store_results
 from nwbrecon.pipeline.summary import controls_lines, controls_to_dict, scores_table, scores_to_dict
 from nwbrecon.results import Results, as_stored, read_results
+from nwbrecon.results.provenance import session_name
 from nwbrecon.results.tables import told
 from nwbrecon.session import Session
+from nwbrecon.storage import atomic_directory, digest
 
-__all__ = ["Reconstructed", "TrainedEncoder", "reconstruct_recording", "train_encoder"]
+__all__ = [
+    "Reconstructed",
+    "TrainedEncoder",
+    "TrainedEncoders",
+    "reconstruct_recording",
+    "train_encoder",
+    "train_encoders",
+]
 
 
 @dataclass
@@ -47,8 +56,27 @@ class TrainedEncoder:
         return f"{self.encoder}\n\nencoder  {self.folder}"
 
 
+@dataclass
+class TrainedEncoders:
+    """Encoders of several recordings that share a core, and the folders that they were saved to."""
+
+    encoders: list[TrainedEncoder]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold."""
+        return {"encoders": [encoder.to_dict() for encoder in self.encoders]}
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.encoders))
+
+
 def train_encoder(
-    source: Any, out: str | Path, settings: RunSettings | None = None, *, overwrite: bool = False
+    source: Any,
+    out: str | Path,
+    settings: RunSettings | None = None,
+    *,
+    core: str | Path | None = None,
+    overwrite: bool = False,
 ) -> TrainedEncoder:
     """Train an encoder on a recording and save it.
 
@@ -61,6 +89,8 @@ def train_encoder(
         interrupted goes on from there when it is started again with the same source and settings.
     settings
         Settings of alignment, encoder and training.
+    core
+        Folder of an encoder whose core is taken over as it is.
     overwrite
         Replace an encoder that is there.
 
@@ -69,14 +99,42 @@ def train_encoder(
     NwbreconError
         If there is something at `out` already, or a step cannot be done.
     """
-    settings, out = settings or RunSettings(), Path(out)
-    _refuse_existing(out, overwrite=overwrite)
-    with open_as_set(source, settings.alignment) as session:
-        aligned = _aligned(session, settings.alignment)
-        with _state(out, session, settings, ("alignment", "encoder", "training")) as state:
-            encoder = train(aligned, settings.encoder, settings.training, state=state)
-            encoder.save(out)
-    return TrainedEncoder(out, encoder)
+    with _trained([source], Path(out), settings, core, overwrite=overwrite) as ((encoder,), _):
+        encoder.save(out)
+    return TrainedEncoder(Path(out), encoder)
+
+
+def train_encoders(
+    sources: Sequence[Any],
+    out: str | Path,
+    settings: RunSettings | None = None,
+    *,
+    core: str | Path | None = None,
+    overwrite: bool = False,
+) -> TrainedEncoders:
+    """Train encoders of several recordings that share a core and save them.
+
+    Parameters
+    ----------
+    sources
+        Each as `nwbrecon.open_session` takes it.
+    out
+        Folder for the encoders, which get a folder each in it: ``sub-SUBJECT_ses-SESSION``, or the same with a number
+        where that is not theirs alone. It appears when all are complete; see `train_encoder`.
+    settings, core, overwrite
+        See `train_encoder`.
+
+    Raises
+    ------
+    NwbreconError
+        If there is something at `out` already, the recordings do not fit together, or a step cannot be done.
+    """
+    out = Path(out)
+    with _trained(sources, out, settings, core, overwrite=overwrite) as (encoders, names):
+        with atomic_directory(out) as folder:
+            for name, encoder in zip(names, encoders, strict=True):
+                encoder.save(folder / name)
+    return TrainedEncoders([TrainedEncoder(out / name, encoder) for name, encoder in zip(names, encoders, strict=True)])
 
 
 @dataclass
@@ -162,7 +220,7 @@ def reconstruct_recording(
                 "A clip that was learned from would be scored as if it were new.",
                 "Give the recording that the encoder was trained on, or train one on this recording.",
             )
-        with _state(out, session, settings, ("alignment", "inversion"), ensemble.digest(), trials) as state:
+        with _state(out, [session], settings, ("alignment", "inversion"), ensemble.digest(), trials) as state:
             reconstructions = reconstruct(ensemble, aligned, _chosen(trials, aligned), settings.inversion, state=state)
             stored = as_stored(reconstructions, settings.results)
             scores = evaluate(stored, aligned, settings.evaluation)
@@ -182,6 +240,28 @@ def reconstruct_recording(
                 command_line=command_line,
             )
     return Reconstructed(out, read_results(out))
+
+
+@contextmanager
+def _trained(
+    sources: Sequence[Any], out: Path, settings: RunSettings | None, core: str | Path | None, *, overwrite: bool
+) -> Iterator[tuple[list[EncoderEnsemble], list[str]]]:
+    """Encoders of recordings, to be saved within the block, and a name for each."""
+    settings = settings or RunSettings()
+    _refuse_existing(out, overwrite=overwrite)
+    donor = None if core is None else EncoderEnsemble.load(core)
+    with ExitStack() as opened:
+        sessions = [opened.enter_context(open_as_set(source, settings.alignment)) for source in sources]
+        aligned = [_aligned(session, settings.alignment) for session in sessions]
+        more = [] if donor is None else [donor.digest()]
+        with _state(out, sessions, settings, ("alignment", "encoder", "training"), *more) as state:
+            encoders = train(aligned, settings.encoder, settings.training, core=donor, state=state)
+            yield encoders, _names(sessions)
+
+
+def _names(sessions: Sequence[Session]) -> list[str]:
+    names = [session_name(session) for session in sessions]
+    return [f"{name}_{index + 1}" if names.count(name) > 1 else name for index, name in enumerate(names)]
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -210,12 +290,17 @@ def _chosen(trials: str, aligned: AlignedSession) -> list[int]:
 
 
 @contextmanager
-def _state(out: Path, session: Session, settings: RunSettings, rests_on: tuple[str, ...], *more: str) -> Iterator[Path]:
+def _state(
+    out: Path, sessions: Sequence[Session], settings: RunSettings, rests_on: tuple[str, ...], *more: str
+) -> Iterator[Path]:
     """Folder for what is done so far, which goes away when all is done."""
     folder = out.with_name(out.name + ".state")
-    record = Record(folder, {**session.identity, "stamps": source_stamps(session), "more": more}, settings)
+    records = [
+        Record(folder, {**session.identity, "stamps": source_stamps(session), "more": more}, settings)
+        for session in sessions
+    ]
     try:
-        yield folder / record.state_key(rests_on)
+        yield folder / digest([record.state_key(rests_on) for record in records])[:16]
     except KeyboardInterrupt as stop:
         if folder.exists():
             stop.add_note(f"What is done is kept in {folder}; the same command goes on from there.")

@@ -132,7 +132,7 @@ def prepare(
             )
         encoder.check_fits(aligned)
         trained = {"weights": encoder.digest(), **encoder.info, **content.get("encoder", {})}
-        content["encoder"] = trained | {"session": provenance.portable_identity(trained.get("session", {}))}
+        content["encoder"] = _portable(trained)
         architecture = next(member for member in encoder.members if isinstance(member, VideoEncoder)).settings
         content["settings"] |= {"encoder": architecture, "training": encoder.info["training"]}
         rois, training = describe_rois(encoder, aligned, encoder_scores), encoder.history
@@ -145,6 +145,17 @@ def prepare(
     return Prepared(
         stored, scores, true_movies, content, aligned, settings, rois, predicted, training, summary, controls
     )
+
+
+def _portable(trained: dict[str, Any]) -> dict[str, Any]:
+    """Say of the recordings that were trained on nothing of the computer they were on."""
+    portable = trained | {"session": provenance.portable_identity(trained.get("session", {}))}
+    if "core" in trained:
+        sessions = [
+            one | {"session": provenance.portable_identity(one["session"])} for one in trained["core"]["sessions"]
+        ]
+        portable["core"] = trained["core"] | {"sessions": sessions}
+    return portable
 
 
 def _folders(source: Session | AlignedSession | None, aligned: AlignedSession | None) -> list[Path]:

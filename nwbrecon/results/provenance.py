@@ -27,6 +27,7 @@ __all__ = [
     "portable_identity",
     "portable_text",
     "results_name",
+    "session_name",
     "to_rows",
 ]
 
@@ -49,12 +50,17 @@ def results_name(source: Session | AlignedSession) -> str:
     'sub-17797_ses-4-7_desc-reconstruction_image.nwb'
     """
 
+    return f"{session_name(source)}_desc-reconstruction_image.nwb"
+
+
+def session_name(source: Session | AlignedSession) -> str:
+    """Name a session the way DANDI does: ``sub-SUBJECT_ses-SESSION``."""
+
     def label(value: Any) -> str:
         return re.sub(r"[^A-Za-z0-9]+", "-", str(value or "")).strip("-")
 
     subject, session = label(source.subject.get("subject_id")), label(source.identity.get("session_id"))
-    parts = [f"sub-{subject or 'unknown'}", *([f"ses-{session}"] if session else []), "desc-reconstruction", "image"]
-    return "_".join(parts) + ".nwb"
+    return f"sub-{subject or 'unknown'}" + (f"_ses-{session}" if session else "")
 
 
 def gather(source: Session | AlignedSession | None, aligned: AlignedSession | None) -> dict[str, Any]:

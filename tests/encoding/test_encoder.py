@@ -23,7 +23,8 @@ def encoder_of(size=(6, 8), names=NAMES, n_rois=3, seed=0, **settings):
         for name, value in encoder.named_parameters():
             if not name.startswith("core"):
                 value.copy_(0.3 * torch.randn(value.shape, generator=generator))
-    encoder.standardize(120.0, 50.0, np.arange(len(names)) + 1.0, np.full(len(names), 2.0))
+    encoder.standardize_video(120.0, 50.0)
+    encoder.standardize_behavior(np.arange(len(names)) + 1.0, np.full(len(names), 2.0))
     return encoder.eval()
 
 
@@ -108,7 +109,8 @@ def test_gray_levels_are_standardized():
     encoder = encoder_of(gaze_shift=False)
     video, behavior = inputs()
     rates = encoder.predict_rates(video, behavior)
-    encoder.standardize(2 * 120.0 + 10, 2 * 50.0, np.array([1.0, 2, 3]), np.full(3, 2.0))
+    encoder.standardize_video(2 * 120.0 + 10, 2 * 50.0)
+    encoder.standardize_behavior(np.array([1.0, 2, 3]), np.full(3, 2.0))
     torch.testing.assert_close(encoder.predict_rates(2 * video + 10, behavior), rates, rtol=1e-4, atol=1e-5)
 
 

@@ -4,7 +4,7 @@ from small import FRAME_RATE, make_mouse, smooth_noise
 
 from nwbrecon.config import EncoderSettings
 from nwbrecon.encoding.encoder import VideoEncoder
-from nwbrecon.encoding.initialization import initialize
+from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.prediction import predict_samples, single_trial_correlation
 from nwbrecon.errors import EncoderError
 
@@ -27,10 +27,15 @@ def fresh_encoder(aligned, **settings):
     )
 
 
+def fit(encoder, aligned, trials):
+    scale_core([encoder], [aligned], [trials])
+    return initialize(encoder, aligned, trials)
+
+
 @pytest.fixture(scope="module")
 def initialized(clear_mouse):
     encoder = fresh_encoder(clear_mouse.aligned)
-    return encoder, initialize(encoder, clear_mouse.aligned, clear_mouse.aligned.trials_in("train"))
+    return encoder, fit(encoder, clear_mouse.aligned, clear_mouse.aligned.trials_in("train"))
 
 
 def test_receptive_fields_of_simple_and_complex_cells_are_found(clear_mouse, initialized):
@@ -94,12 +99,12 @@ def tiny_mouse():
 def test_missing_samples_of_single_rois_do_not_stop_it():
     aligned = tiny_mouse().aligned
     training = aligned.trials_in("train")
-    whole = initialize(fresh_encoder(aligned, channels=8), aligned, training)
+    whole = fit(fresh_encoder(aligned, channels=8), aligned, training)
     # every sample lacks some ROI
     activity = aligned.groups[0].activity
     activity[::2, 0] = np.nan
     activity[1::2, 1] = np.nan
-    scores = initialize(fresh_encoder(aligned, channels=8), aligned, training)
+    scores = fit(fresh_encoder(aligned, channels=8), aligned, training)
     assert np.isfinite(scores).all()
     # ROIs of the plane that miss nothing are not touched by it
     np.testing.assert_allclose(scores[2:], whole[2:], atol=1e-4)
@@ -109,7 +114,7 @@ def test_behavior_that_is_missing_altogether_is_survived():
     aligned = tiny_mouse().aligned
     aligned.behavior[:] = np.nan
     encoder = fresh_encoder(aligned, channels=8)
-    assert np.isfinite(initialize(encoder, aligned, aligned.trials_in("train"))).all()
+    assert np.isfinite(fit(encoder, aligned, aligned.trials_in("train"))).all()
     assert float(encoder.behavior_std[0]) == 1
 
 
@@ -117,7 +122,7 @@ def test_a_plane_that_measured_nothing_is_named():
     aligned = tiny_mouse().aligned
     aligned.groups[1].timestamps += 1e4
     with pytest.raises(EncoderError, match="plane 2 measured nothing"):
-        initialize(fresh_encoder(aligned, channels=8), aligned, aligned.trials_in("train"))
+        fit(fresh_encoder(aligned, channels=8), aligned, aligned.trials_in("train"))
 
 
 @pytest.mark.parametrize("n_clips", [2, 3])
@@ -126,7 +131,7 @@ def test_scores_are_held_out_where_there_are_few_clips_too(n_clips):
     rng = np.random.default_rng(0)
     for group in aligned.groups:
         group.activity = rng.gamma(1, 1, group.activity.shape).astype(np.float32)
-    scores = initialize(fresh_encoder(aligned, channels=8), aligned, aligned.trials_in("train")[:n_clips])
+    scores = fit(fresh_encoder(aligned, channels=8), aligned, aligned.trials_in("train")[:n_clips])
     # nothing can be predicted; the fit itself, with as many features as samples, would look good. The best of 160
     # places is picked, so that chance is not zero
     assert np.median(scores) < 0.6
@@ -136,9 +141,9 @@ def test_no_more_clips_are_read_than_are_of_use(monkeypatch):
     aligned = tiny_mouse().aligned
     training = aligned.trials_in("train")
     monkeypatch.setattr("nwbrecon.encoding.initialization._MOST_MINUTES", 8.5 / 60)
-    some = initialize(fresh_encoder(aligned, channels=8), aligned, training)
+    some = fit(fresh_encoder(aligned, channels=8), aligned, training)
     monkeypatch.undo()
-    np.testing.assert_allclose(initialize(fresh_encoder(aligned, channels=8), aligned, training[:3]), some, atol=0.01)
+    np.testing.assert_allclose(fit(fresh_encoder(aligned, channels=8), aligned, training[:3]), some, atol=0.01)
     # the other clips would have made a difference
-    whole = initialize(fresh_encoder(aligned, channels=8), aligned, training)
+    whole = fit(fresh_encoder(aligned, channels=8), aligned, training)
     assert np.abs(whole - some).max() > 0.05

@@ -1,15 +1,13 @@
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from small import make_mouse, smooth_noise
+from small import clips_of, make_mouse, smooth_noise
 
-from nwbrecon.alignment import AlignedGroup, AlignedSession
+from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.training import Trainer
 from nwbrecon.errors import EncoderError
-from nwbrecon.session import SignalKind
 from nwbrecon.storage import read_json
 
 ENCODER = EncoderSettings(channels=4, kernel_size=5)
@@ -22,7 +20,13 @@ def aligned():
 
 def trainer_of(aligned, state=None, seed=0, **settings):
     settings = {"epochs": 3, "batch_windows": 2, "window_seconds": 1.0, "patience": 9} | settings
-    return Trainer(aligned, ENCODER, TrainingSettings(**settings), seed=seed, state=state)
+    return Trainer([aligned], ENCODER, TrainingSettings(**settings), seed=seed, state=state)
+
+
+def run(trainer):
+    """Train on the one session."""
+    (encoder,) = trainer.run()
+    return encoder
 
 
 def assert_same(one, other):
@@ -38,16 +42,16 @@ def interrupted(trainer, step):
         if module.training and next(steps, None) is None:
             raise KeyboardInterrupt
 
-    trainer.encoder.readout.register_forward_hook(stop)
+    trainer.encoders[0].readout.register_forward_hook(stop)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
 
 
 def test_the_same_seed_gives_the_same_encoder_and_another_gives_another(aligned):
     torch.manual_seed(1)
-    one = trainer_of(aligned, epochs=1).run()
+    one = run(trainer_of(aligned, epochs=1))
     torch.manual_seed(2)
-    again, other = (trainer_of(aligned, epochs=1, seed=seed).run() for seed in (0, 1))
+    again, other = (run(trainer_of(aligned, epochs=1, seed=seed)) for seed in (0, 1))
     assert_same(one, again)
     assert not torch.equal(one.readout.linear, other.readout.linear)
 
@@ -64,7 +68,7 @@ def test_training_lowers_the_loss_and_improves_the_prediction():
 
 
 def test_what_is_returned_is_frozen_and_in_evaluation_mode(aligned):
-    encoder = trainer_of(aligned, epochs=1).run()
+    encoder = run(trainer_of(aligned, epochs=1))
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
@@ -72,14 +76,14 @@ def test_what_is_returned_is_frozen_and_in_evaluation_mode(aligned):
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_an_interrupted_training_goes_on_to_the_same_end(aligned, tmp_path, epoch):
     whole = trainer_of(aligned)
-    expected = whole.run()
+    expected = run(whole)
     stopped = trainer_of(aligned, tmp_path)
-    interrupted(stopped, epoch * stopped.n_steps + 1)
+    interrupted(stopped, epoch * len(stopped.turns) + 1)
     assert read_json(tmp_path / "training.json")["epoch"] == epoch
     torch.manual_seed(77)
     resumed = trainer_of(aligned, tmp_path)
-    assert_same(resumed.run(), expected)
-    assert_same(resumed.encoder, whole.encoder)
+    assert_same(run(resumed), expected)
+    assert_same(resumed.encoders[0], whole.encoders[0])
     np.testing.assert_array_equal(resumed.roi_scores, whole.roi_scores)
     columns = ["epoch", "loss", "validation_correlation", "learning_rate"]
     assert resumed.table()[columns].equals(whole.table()[columns])
@@ -88,15 +92,15 @@ def test_an_interrupted_training_goes_on_to_the_same_end(aligned, tmp_path, epoc
 def test_a_training_that_was_interrupted_before_anything_was_kept_starts_anew(aligned, tmp_path):
     interrupted(trainer_of(aligned, tmp_path), 0)
     assert not (tmp_path / "training.json").exists()
-    assert_same(trainer_of(aligned, tmp_path).run(), trainer_of(aligned).run())
+    assert_same(run(trainer_of(aligned, tmp_path)), run(trainer_of(aligned)))
 
 
 def test_a_finished_training_is_not_repeated(aligned, tmp_path):
     first = trainer_of(aligned, tmp_path)
-    expected = first.run()
+    expected = run(first)
     again = trainer_of(aligned, tmp_path)
-    again.encoder.readout.register_forward_hook(lambda *_: pytest.fail("it was trained or validated again"))
-    assert_same(again.run(), expected)
+    again.encoders[0].readout.register_forward_hook(lambda *_: pytest.fail("it was trained or validated again"))
+    assert_same(run(again), expected)
     assert again.table().equals(first.table())
     # of all epochs, the last alone is kept
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["epoch-3.safetensors"]
@@ -104,24 +108,24 @@ def test_a_finished_training_is_not_repeated(aligned, tmp_path):
 
 @pytest.mark.parametrize("change", ["seed", "settings", "session", "architecture"])
 def test_what_was_kept_of_another_training_is_left_alone(aligned, tmp_path, change):
-    trainer_of(aligned, tmp_path).run()
+    run(trainer_of(aligned, tmp_path))
     if change == "session":
         aligned = AlignedSession(**vars(aligned) | {"identity": {"identifier": "another"}})
     architecture = EncoderSettings(channels=6, kernel_size=5) if change == "architecture" else ENCODER
     settings = {"epochs": 1 if change == "settings" else 3, "batch_windows": 2, "window_seconds": 1.0, "patience": 9}
     seed = int(change == "seed")
     fresh, beside = (
-        Trainer(aligned, architecture, TrainingSettings(**settings), seed=seed, state=state)
+        Trainer([aligned], architecture, TrainingSettings(**settings), seed=seed, state=state)
         for state in (None, tmp_path)
     )
-    assert_same(beside.run(), fresh.run())
+    assert_same(run(beside), run(fresh))
     assert read_json(tmp_path / "training.json")["epoch"] == settings["epochs"]
 
 
 def test_the_best_epoch_is_kept_and_patience_ends(aligned):
     # steps so large that they do harm
     trainer = trainer_of(aligned, epochs=30, patience=1, learning_rate=0.2, average_decay=0.0)
-    encoder = trainer.run()
+    encoder = run(trainer)
     scores = trainer.table()["validation_correlation"].to_numpy()
     best = int(np.nanargmax(scores))
     assert best < 20
@@ -138,7 +142,7 @@ def test_a_training_that_diverges_says_so(aligned):
 
 def test_no_epochs_give_the_linear_fit(aligned):
     trainer = trainer_of(aligned, epochs=0)
-    encoder = trainer.run()
+    encoder = run(trainer)
     assert len(trainer.table()) == 1
     assert encoder.readout.linear.abs().sum() > 0
 
@@ -164,48 +168,6 @@ def test_the_learning_rate_rises_and_falls(aligned):
     assert np.argmax(rates) < len(rates) / 3
 
 
-def clips_of(lengths, splits, n_rois=3):
-    """A session of gray clips of these lengths (frames)."""
-    rng = np.random.default_rng(0)
-    onsets = 1 + np.cumsum([0, *lengths[:-1]]) / 30 + np.arange(len(lengths))
-    clock = np.arange(0, onsets[-1] + lengths[-1] / 30 + 1, 0.13)
-    group = AlignedGroup(
-        "plane",
-        SignalKind.EVENTS,
-        clock,
-        rng.gamma(1, 1, (len(clock), n_rois)).astype(np.float32),
-        np.ones(n_rois),
-        pd.DataFrame(index=range(n_rois)),
-    )
-    return AlignedSession.from_arrays(
-        [rng.uniform(0, 255, (length, 8, 10)) for length in lengths],
-        [group],
-        onsets=onsets,
-        clips=[str(n) for n in range(len(lengths))],
-        splits=splits,
-        frame_rate=30.0,
-    )
-
-
-def test_clips_of_all_lengths_are_learned_from():
-    aligned = clips_of([150, 60, 100, 20, 60], ["train"] * 4 + ["validation"])
-    trainer = trainer_of(aligned, window_seconds=2.0, batch_windows=3)
-    trainer.n_steps = 300
-    batches = list(trainer._batches(np.random.default_rng(0)))
-    seen = {trial: [] for trial in range(4)}
-    for batch in batches:
-        assert len({window.n_frames for window in batch}) == 1
-        for window in batch:
-            assert 0 <= window.start <= aligned.trials.at[window.trial, "n_frames"] - window.n_frames
-            seen[window.trial].append(window)
-    # in proportion to their length, but for the one that is over before the memory is full
-    counts = np.array([len(seen[trial]) for trial in range(4)])
-    np.testing.assert_allclose(counts / 900, np.array([150, 60, 100, 0]) / 310, atol=0.05)
-    # all of a clip, and no more at a time than asked for
-    assert {window.start + window.n_frames for window in seen[0]} >= {150}
-    assert max(window.n_frames for batch in batches for window in batch) == trainer.encoder.warm_up + 60
-
-
 def test_a_session_of_short_clips_can_be_trained_on():
     aligned = clips_of([40, 33, 45, 40], ["train", "train", "train", "validation"])
     trainer = trainer_of(aligned, window_seconds=3.5)
@@ -213,14 +175,141 @@ def test_a_session_of_short_clips_can_be_trained_on():
     assert np.isfinite(trainer.table()["loss"].iloc[1:]).all()
 
 
-def test_clips_too_short_for_the_memory_are_refused():
-    with pytest.raises(EncoderError, match=r"longest training trial has 25 frames\. At least 28 are needed"):
-        trainer_of(clips_of([25, 20, 60], ["train", "train", "validation"]))
+@pytest.fixture(scope="module")
+def pair(aligned):
+    """Two mice that saw the same clips, the second for longer and with more ROIs."""
+    other = make_mouse(train=9, validation=2, test=1, seconds=3.0, n_rois=10, make_movie=smooth_noise, cell_seed=5)
+    return [aligned, other.aligned]
 
 
-@pytest.mark.parametrize(
-    ("splits", "words"), [(("train", "train"), "2 training and 0"), (("test", "validation"), "0 training and 1")]
-)
-def test_nothing_to_train_or_validate_on_is_refused(splits, words):
-    with pytest.raises(EncoderError, match=words):
-        trainer_of(clips_of([60, 60], splits))
+def pair_trainer(pair, state=None, **settings):
+    settings = {"epochs": 3, "batch_windows": 2, "window_seconds": 1.0, "patience": 9} | settings
+    return Trainer(pair, ENCODER, TrainingSettings(**settings), state=state)
+
+
+def test_sessions_share_one_core_and_have_a_readout_each(pair):
+    trainer = pair_trainer(pair)
+    one, two = trainer.encoders
+    assert one.core is two.core
+    start = one.core.spatial.detach().clone()
+    first, second = trainer.run()
+    assert first.core is not second.core
+    assert_same(first.core, second.core)
+    assert first.video_mean == second.video_mean
+    assert not torch.allclose(first.core.spatial, start, atol=1e-3)
+    assert (first.n_rois, second.n_rois) == (8, 10)
+    assert len(trainer.roi_scores[1]) == 10
+    # each is complete without the other
+    with torch.no_grad():
+        first.core.spatial.zero_()
+    assert second.core.spatial.abs().sum() > 0
+
+
+def test_a_step_moves_the_core_and_the_readout_of_its_session_alone(pair, monkeypatch):
+    trainer = pair_trainer(pair, epochs=1)
+    assert sorted(set(trainer.turns)) == [0, 1]
+    assert trainer.turns.count(1) > trainer.turns.count(0)
+    steps = iter(trainer.turns)
+    step = torch.optim.AdamW.step
+
+    def watched(self, *args, **kwargs):
+        session = next(steps)
+        before = [{name: value.detach().clone() for name, value in one.named_parameters()} for one in trainer.encoders]
+        step(self, *args, **kwargs)
+        changed = [
+            {name for name, value in one.named_parameters() if not torch.equal(value, old[name])}
+            for one, old in zip(trainer.encoders, before, strict=True)
+        ]
+        assert changed[session] >= {
+            "core.spatial",
+            "core.temporal",
+            "readout.linear",
+            "readout.position",
+            "gain.out.weight",
+        }
+        assert {name.partition(".")[0] for name in changed[1 - session]} == {"core"}
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    trainer.run()
+    assert next(steps, None) is None
+
+
+def test_training_together_is_stopped_by_the_mean_over_sessions(pair):
+    trainer = pair_trainer(pair, epochs=30, patience=1, learning_rate=0.2, average_decay=0.0)
+    encoders = trainer.run()
+    tables = [trainer.table(index) for index in range(2)]
+    mean = tables[0]["mean_correlation"].to_numpy()
+    np.testing.assert_allclose(mean, (tables[0]["validation_correlation"] + tables[1]["validation_correlation"]) / 2)
+    best = int(mean.argmax())
+    assert len(mean) == best + 1 + 2
+    for encoder, aligned, table in zip(encoders, pair, tables, strict=True):
+        found = single_trial_correlation(encoder, aligned, aligned.trials_in("validation"))
+        assert float(np.nanmean(found)) == pytest.approx(table["validation_correlation"].iloc[best], abs=1e-6)
+
+
+def test_training_together_that_was_interrupted_goes_on_to_the_same_end(pair, tmp_path):
+    whole = pair_trainer(pair)
+    expected = whole.run()
+    stopped = pair_trainer(pair, tmp_path)
+    interrupted(stopped, 2 * stopped.turns.count(0) + 1)
+    assert read_json(tmp_path / "training.json")["epoch"] == 2
+    torch.manual_seed(77)
+    resumed = pair_trainer(pair, tmp_path)
+    for found, wanted in zip(resumed.run(), expected, strict=True):
+        assert_same(found, wanted)
+    for index in range(2):
+        assert_same(resumed.encoders[index], whole.encoders[index])
+        assert_same(resumed.average[index], whole.average[index])
+        np.testing.assert_array_equal(resumed.roi_scores[index], whole.roi_scores[index])
+    columns = ["epoch", "loss", "validation_correlation", "mean_correlation", "learning_rate"]
+    assert resumed.table(1)[columns].equals(whole.table(1)[columns])
+
+
+@pytest.fixture(scope="module")
+def donor(pair):
+    """An encoder of the second mouse."""
+    return run(trainer_of(pair[1], epochs=1))
+
+
+def with_core(aligned, core, state=None, **settings):
+    settings = {"epochs": 2, "batch_windows": 2, "window_seconds": 1.0} | settings
+    return Trainer([aligned], ENCODER, TrainingSettings(**settings), state=state, core=core)
+
+
+def test_a_core_that_is_taken_over_stays_as_it_is_to_the_last_bit(aligned, donor):
+    trainer = with_core(aligned, donor)
+    assert_same(trainer.encoders[0].core, donor.core)
+    encoder = run(trainer)
+    assert_same(encoder.core, donor.core)
+    assert_same(trainer.encoders[0].core, donor.core)
+    assert encoder.video_mean == donor.video_mean
+    assert encoder.video_std == donor.video_std
+    assert encoder.core_digest() == donor.core_digest()
+    assert not {id(value) for value in trainer.encoders[0].core.parameters()} & {
+        id(value) for group in trainer.optimizer.param_groups for value in group["params"]
+    }
+    linear = run(with_core(aligned, donor, epochs=0))
+    for name in ("readout.linear", "readout.position", "gain.out.weight"):
+        assert not torch.equal(trainer.encoders[0].get_parameter(name), linear.get_parameter(name)), name
+    # behavior is the session's own
+    assert encoder.behavior_mean != donor.behavior_mean
+
+
+def test_the_lender_of_a_core_is_left_alone(aligned, donor):
+    before = {name: value.clone() for name, value in donor.state_dict().items()}
+    encoder = run(with_core(aligned, donor))
+    with torch.no_grad():
+        encoder.core.spatial.zero_()
+    for name, value in donor.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_fitting_to_a_core_that_was_interrupted_goes_on_unless_the_core_is_another(aligned, donor, tmp_path):
+    whole = with_core(aligned, donor)
+    expected = run(whole)
+    stopped = with_core(aligned, donor, tmp_path)
+    interrupted(stopped, len(stopped.turns) + 1)
+    torch.manual_seed(77)
+    assert_same(run(with_core(aligned, donor, tmp_path)), expected)
+    other = run(trainer_of(aligned, epochs=0, seed=3))
+    assert_same(run(with_core(aligned, other, tmp_path)), run(with_core(aligned, other)))

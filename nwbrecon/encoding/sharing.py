@@ -1,0 +1,119 @@
+"""Which sessions may share a core, and which core a session may take over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.alignment.together import check_same_clock, show_the_same
+from nwbrecon.config import EncoderSettings
+from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.errors import EncoderError, SettingsError
+
+__all__ = ["check_core", "check_together", "settings_of_core"]
+
+# what a session may settle for itself: the rest of the architecture is the core's
+_OWN = {"gaze_shift", "gain"}
+_PURPOSE = {"train": "training", "validation": "validation", "test": "testing"}
+
+
+def check_together(sessions: Sequence[AlignedSession]) -> None:
+    """Make sure that sessions can share a core.
+
+    Raises
+    ------
+    EncoderError
+        If there are none, they are aligned to different frame rates or sizes, or a clip that one of them learns from
+        is set apart in another.
+    """
+    if not sessions:
+        raise EncoderError("No sessions were given.", "An encoder needs at least one.")
+    check_same_clock(sessions, EncoderError)
+    for index, aligned in enumerate(sessions):
+        for other in sessions[:index]:
+            of_clip = _splits(other)
+            differing = [
+                (clip, split, of_clip[clip][0])
+                for clip, (split, trial) in _splits(aligned).items()
+                # clips of different movies may have one name
+                if split != of_clip.get(clip, (split, 0))[0] and show_the_same(aligned, trial, other, of_clip[clip][1])
+            ]
+            _refuse(differing, "in one of the sessions", "in another")
+
+
+def check_core(core: EncoderEnsemble, aligned: AlignedSession) -> None:
+    """Make sure that a session can take over the core of an encoder.
+
+    Raises
+    ------
+    EncoderError
+        If the core is for another frame rate or size, or learned from a clip that this session sets apart.
+    """
+    first = core.encoders[0]
+    if (first.frame_rate, tuple(first.frame_size)) != (aligned.frame_rate, tuple(aligned.frame_size)):
+        found, expected = (
+            f"{size[0]}x{size[1]} pixels at {rate:g} Hz"
+            for rate, size in (
+                (aligned.frame_rate, aligned.frame_size),
+                (first.frame_rate, first.frame_size),
+            )
+        )
+        raise EncoderError(
+            f"The session is aligned to {found}.",
+            f"The core was learned at {expected}.",
+            "Align the session to that.",
+        )
+    own = _splits(aligned)
+    for session in core.core_sessions:
+        differing = [
+            (clip, own[clip][0], split)
+            for split, clips in session["clips"].items()
+            for clip in clips
+            if clip in own and own[clip][0] != split
+        ]
+        _refuse(differing, "in the session", "in what the core was learned from")
+
+
+def settings_of_core(settings: EncoderSettings, core: EncoderEnsemble) -> EncoderSettings:
+    """Architecture of an encoder with a core that is taken over.
+
+    Parameters
+    ----------
+    settings
+        What is asked for; defaults count as not asked for.
+    core
+        Whose core it is.
+
+    Raises
+    ------
+    SettingsError
+        If something else is asked for than what the core has.
+    """
+    has = core.encoders[0].settings
+    asked = {name: getattr(settings, name) for name in settings.model_fields_set}
+    for name, value in asked.items():
+        if name not in _OWN and value != getattr(has, name):
+            raise SettingsError(
+                f"encoder.{name} is {value!r}, but that of the core is {getattr(has, name)!r}.",
+                "The architecture comes with the core.",
+                "Leave the setting out, or train without a given core.",
+            )
+    return has.model_copy(update=asked)
+
+
+def _splits(aligned: AlignedSession) -> dict[str, tuple[str, int]]:
+    """Split and a trial of each clip that is in one."""
+    rows = aligned.trials[aligned.trials["split"] != ""].drop_duplicates("clip")
+    return {str(row.clip): (str(row.split), int(row.Index)) for row in rows.itertuples()}
+
+
+def _refuse(differing: list[tuple[str, str, str]], here: str, there: str) -> None:
+    if not differing:
+        return
+    (clip, split, other), *more = differing
+    raise EncoderError(
+        f"Clip {clip!r} is for {_PURPOSE[split]} {here} and for {_PURPOSE[other]} {there}"
+        + (f", and {len(more)} more clips differ likewise." if more else "."),
+        "A core must not learn from what is set apart to validate or test it.",
+        "Give the clip one split everywhere (in the file, or in the column split of the trials), or leave it out.",
+    )

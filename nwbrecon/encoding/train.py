@@ -1,0 +1,180 @@
+"""The verb of this room: train the encoders of one session, or of several that share a core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+
+from nwbrecon._version import __version__
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.encoding.calibration import dispersion, gate
+from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.observation import samples_seen
+from nwbrecon.encoding.prediction import single_trial_correlation
+from nwbrecon.encoding.sharing import check_core, check_together, settings_of_core
+from nwbrecon.encoding.training import Trainer
+from nwbrecon.storage import digest
+
+__all__ = ["train"]
+
+_SPLITS = ("train", "validation", "test")
+
+
+@overload
+def train(
+    aligned: AlignedSession,
+    encoder: EncoderSettings | None = None,
+    training: TrainingSettings | None = None,
+    *,
+    core: EncoderEnsemble | str | Path | None = None,
+    state: str | Path | None = None,
+) -> EncoderEnsemble: ...
+
+
+@overload
+def train(
+    aligned: Sequence[AlignedSession],
+    encoder: EncoderSettings | None = None,
+    training: TrainingSettings | None = None,
+    *,
+    core: EncoderEnsemble | str | Path | None = None,
+    state: str | Path | None = None,
+) -> list[EncoderEnsemble]: ...
+
+
+def train(
+    aligned: AlignedSession | Sequence[AlignedSession],
+    encoder: EncoderSettings | None = None,
+    training: TrainingSettings | None = None,
+    *,
+    core: EncoderEnsemble | str | Path | None = None,
+    state: str | Path | None = None,
+) -> EncoderEnsemble | list[EncoderEnsemble]:
+    """Train an encoder on the training trials of a session, stopped and calibrated by its validation trials.
+
+    Several sessions (of several mice, say) are trained together: their encoders share one core, which learns from all
+    of them, and have a readout, a gain and a gaze shift each. Training stops by the mean of their validation
+    correlations.
+
+    Parameters
+    ----------
+    aligned
+        The session, or several of one frame rate and size. A clip that several of them saw must serve for the same in
+        all.
+    encoder
+        Architecture. With a core that is taken over, all that concerns it comes from there.
+    training
+        How to train, and how many members.
+    core
+        An encoder of another session, or its folder, whose core is taken over as it is: only readout, gain and gaze
+        shift are fitted, for which minutes of data do. Where the encoder has fewer members than are asked for, its
+        cores are taken in turns.
+    state
+        Folder in which the state after each epoch is kept, so that an interrupted training goes on where it was.
+
+    Returns
+    -------
+    EncoderEnsemble
+        Frozen, with its calibration and the verdict of the gate; a list of them, one a session, where several were
+        given. Each is complete without the others.
+
+    Raises
+    ------
+    EncoderError
+        If there is too little to train on, or sessions, or core and session, do not fit together.
+    SettingsError
+        If the likelihood does not fit the kind of signal, or the architecture asked for is not the core's.
+    """
+    sessions = [aligned] if isinstance(aligned, AlignedSession) else list(aligned)
+    encoder, training = encoder or EncoderSettings(), training or TrainingSettings()
+    check_together(sessions)
+    donor = EncoderEnsemble.load(core) if isinstance(core, str | Path) else core
+    if donor is not None:
+        encoder = settings_of_core(encoder, donor)
+        for session in sessions:
+            check_core(donor, session)
+    trainers, members = [], []
+    for index in range(training.members):
+        trainer = Trainer(
+            sessions,
+            encoder,
+            training,
+            seed=training.seed + index,
+            state=None if state is None else Path(state) / f"member-{index}",
+            core=None if donor is None else donor.encoders[index % len(donor.encoders)],
+        )
+        members.append(trainer.run())
+        trainers.append(trainer)
+    origin = _origin(sessions, donor)
+    ensembles = [
+        _ensemble(session, [trained[index] for trained in members], trainers, index, origin)
+        for index, session in enumerate(sessions)
+    ]
+    return ensembles[0] if isinstance(aligned, AlignedSession) else ensembles
+
+
+def _ensemble(
+    aligned: AlignedSession, members: list[VideoEncoder], trainers: list[Trainer], index: int, origin: dict[str, Any]
+) -> EncoderEnsemble:
+    """Put the members of a session together and calibrate them."""
+    validation = aligned.trials_in("validation")
+    ensemble = EncoderEnsemble(
+        members,
+        rois=aligned.rois,
+        kinds=[group.kind for group in aligned.groups],
+        dispersion=np.ones(aligned.n_rois),
+        linear_scores=np.mean([trainer.roi_scores[index] for trainer in trainers], axis=0),
+        validation_scores=np.zeros(aligned.n_rois),
+        gate={},
+        history=pd.concat(
+            [trainer.table(index).assign(member=member) for member, trainer in enumerate(trainers)], ignore_index=True
+        ),
+        info={
+            "version": __version__,
+            "training": trainers[0].settings.model_dump(mode="json"),
+            "session": aligned.identity,
+            "alignment": dict(aligned.settings),
+            "training_data": _data_digest(aligned, [*aligned.trials_in("train"), *validation]),
+            "clips": _clips(aligned),
+            **origin,
+        },
+        likelihoods=trainers[0].batches[index].likelihoods,
+    )
+    ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
+    ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
+    ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
+    return ensemble
+
+
+def _origin(sessions: Sequence[AlignedSession], donor: EncoderEnsemble | None) -> dict[str, Any]:
+    """Tell where the core is from, unless it is the session's own."""
+    if donor is not None:
+        return {"core": {"encoder": donor.digest(), "sessions": donor.core_sessions}}
+    if len(sessions) == 1:
+        return {}
+    shared = [{"session": aligned.identity, "clips": _clips(aligned)} for aligned in sessions]
+    return {"core": {"encoder": None, "sessions": shared}}
+
+
+def _clips(aligned: AlignedSession) -> dict[str, list[str]]:
+    return {split: sorted(set(aligned.trials.loc[aligned.trials_in(split), "clip"])) for split in _SPLITS}
+
+
+def _data_digest(aligned: AlignedSession, trials: Sequence[int]) -> str:
+    """SHA-256 of all that can be learned from these trials: movies, behavior, responses and when they were."""
+    hashes = []
+    for label in trials:
+        trial = aligned.trial(label)
+        onset, stop = trial.times[0], trial.times[0] + len(trial.times) / aligned.frame_rate
+        parts = [trial.video, trial.behavior, trial.valid]
+        for group in aligned.groups:
+            seen = samples_seen(group, onset, stop)
+            parts += [group.timestamps[seen] - onset, group.activity[seen]]
+        hashes.append([digest(np.ascontiguousarray(part).tobytes()) for part in parts])
+    return digest(hashes)
