@@ -45,18 +45,9 @@ __all__ = [
     "talking",
 ]
 
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="An NWB file, a folder with the files of one session, a URL, or dandi:ID[@VERSION][/PATH].",
-        show_default=False,
-    ),
-]
-Sources = Annotated[
-    list[str],
-    typer.Argument(metavar="SOURCE...", help="As for `run`; several are trained together.", show_default=False),
-]
+_SOURCE = "An NWB file, a folder with the files of one session, a URL, or dandi:ID[@VERSION][/PATH]."
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE, show_default=False)]
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help=_SOURCE, show_default=False)]
 Results = Annotated[Path, typer.Argument(metavar="RESULTS.nwb", help="What `run` or `reconstruct` wrote.")]
 OriginalSource = Annotated[
     str | None,

@@ -137,7 +137,7 @@ def estimate(source: Any, settings: RunSettings | None = None, steps: Sequence[s
 def estimate_together(
     sources: Sequence[Any], settings: RunSettings | None = None, steps: Sequence[str] = STEPS
 ) -> Estimate:
-    """Estimate time and memory of work on several recordings that are in memory together; see `estimate`."""
+    """Estimate time and memory (rather too much) of work on several recordings at once; see `estimate`."""
     each = [estimate(source, settings, steps) for source in sources]
     return Estimate(
         seconds={name: sum(one.seconds[name] for one in each) for name in each[0].seconds},

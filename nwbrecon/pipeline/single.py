@@ -130,10 +130,12 @@ def train_encoders(
         If there is something at `out` already, the recordings do not fit together, or a step cannot be done.
     """
     out = Path(out)
-    with _trained(sources, out, settings, core, overwrite=overwrite) as (encoders, names):
-        with atomic_directory(out) as folder:
-            for name, encoder in zip(names, encoders, strict=True):
-                encoder.save(folder / name)
+    with (
+        _trained(sources, out, settings, core, overwrite=overwrite) as (encoders, names),
+        atomic_directory(out) as folder,
+    ):
+        for name, encoder in zip(names, encoders, strict=True):
+            encoder.save(folder / name)
     return TrainedEncoders([TrainedEncoder(out / name, encoder) for name, encoder in zip(names, encoders, strict=True)])
 
 
@@ -246,7 +248,7 @@ def reconstruct_recording(
 def _trained(
     sources: Sequence[Any], out: Path, settings: RunSettings | None, core: str | Path | None, *, overwrite: bool
 ) -> Iterator[tuple[list[EncoderEnsemble], list[str]]]:
-    """Encoders of recordings, to be saved within the block, and a name for each."""
+    """Train encoders of recordings, to be saved within the block, and name each."""
     settings = settings or RunSettings()
     _refuse_existing(out, overwrite=overwrite)
     donor = None if core is None else EncoderEnsemble.load(core)

@@ -49,7 +49,6 @@ def results_name(source: Session | AlignedSession) -> str:
     >>> results_name(session)
     'sub-17797_ses-4-7_desc-reconstruction_image.nwb'
     """
-
     return f"{session_name(source)}_desc-reconstruction_image.nwb"
 
 

@@ -138,6 +138,30 @@ class TestTheWholeWay:
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["scores"] == ran["scores"]
 
+    def test_train_together_and_with_a_core(self, ran, mouse, config, tmp_path):
+        short = ["--config", config, "--set", "training.epochs=1", "--json"]
+        other = simulate(
+            tmp_path / "other.nwb", rois=10, planes=1, minutes=0.5, clip_seconds=5, test_clips=1, test_repeats=5, seed=3
+        )
+        result = call("train", mouse, other, "--out", tmp_path / "encoders", *short)
+        assert result.exit_code == 0, result.output
+        made = json.loads(result.stdout)["encoders"]
+        assert [Path(one["encoder"]).parent for one in made] == 2 * [tmp_path / "encoders"]
+        core = made[0]["encoder"]
+        result = call("train", other, "--core", core, "--out", tmp_path / "encoder", *short)
+        assert result.exit_code == 0, result.output
+        assert len(json.loads(result.stdout)["info"]["core"]["sessions"]) == 2
+        refused = call("train", other, "--core", core, "--out", tmp_path / "no", *short, "--set", "encoder.channels=8")
+        assert refused.exit_code == 1
+        assert "encoder.channels is 8" in refused.stderr
+        missing = call("train", other, "--core", tmp_path / "none", "--out", tmp_path / "no", *short)
+        assert missing.exit_code == 1
+        assert "holds no encoder" in missing.stderr
+        dry = call("train", mouse, other, "--out", tmp_path / "no", "--dry-run", *short)
+        assert dry.exit_code == 0, dry.output
+        assert json.loads(dry.stdout)["seconds"]["training"] > 0
+        assert not (tmp_path / "no").exists()
+
     def test_evaluate(self, ran, mouse):
         alone = call("evaluate", ran["results"])
         assert alone.exit_code == 0, alone.output

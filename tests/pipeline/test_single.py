@@ -5,9 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nwbrecon.config import EncoderSettings
 from nwbrecon.encoding import EncoderEnsemble
-from nwbrecon.errors import EncoderError, SettingsError
-from nwbrecon.pipeline.single import reconstruct_recording, train_encoder
+from nwbrecon.encoding.training import Trainer
+from nwbrecon.errors import EncoderError, ResultsError, SettingsError
+from nwbrecon.pipeline.reproduce import reproduce
+from nwbrecon.pipeline.single import reconstruct_recording, train_encoder, train_encoders
 from nwbrecon.results import read_results
 from nwbrecon.simulation import simulate
 
@@ -90,3 +93,91 @@ def test_an_encoder_of_another_recording_is_refused(trained, tiny, tmp_path):
 def test_a_folder_that_is_no_encoder(mouse, tiny, tmp_path):
     with pytest.raises(EncoderError, match="holds no encoder"):
         reconstruct_recording(mouse, tmp_path, tmp_path / "results.nwb", tiny)
+
+
+@pytest.fixture(scope="module")
+def other_mouse(tmp_path_factory):
+    """Another mouse that saw other movies, for less long."""
+    return simulate(
+        tmp_path_factory.mktemp("other") / "other.nwb",
+        rois=20,
+        planes=1,
+        minutes=0.6,
+        clip_seconds=5.0,
+        test_clips=1,
+        test_repeats=5,
+        seed=3,
+    )
+
+
+def quick(tiny):
+    return tiny.model_copy(update={"training": tiny.training.model_copy(update={"epochs": 1})})
+
+
+def test_encoders_of_several_recordings_get_a_folder_each_and_share_a_core(mouse, other_mouse, tiny, tmp_path):
+    made = train_encoders([mouse, other_mouse], tmp_path / "encoders", quick(tiny))
+    names = [one.folder.name for one in made.encoders]
+    assert sorted(path.name for path in (tmp_path / "encoders").iterdir()) == sorted(names)
+    assert len(set(names)) == 2
+    assert all(name.startswith("sub-") for name in names)
+    one, two = (EncoderEnsemble.load(entry.folder) for entry in made.encoders)
+    assert [one.n_rois, two.n_rois] == [100, 20]
+    assert one.encoders[0].core_digest() == two.encoders[0].core_digest()
+    assert [path.name for path in tmp_path.iterdir()] == ["encoders"]
+    assert len(made.to_dict()["encoders"]) == 2
+    assert str(made.encoders[1].folder) in str(made)
+    with pytest.raises(SettingsError, match="exists already"):
+        train_encoders([mouse, other_mouse], tmp_path / "encoders", quick(tiny))
+
+
+def test_training_together_that_is_stopped_says_where_it_goes_on(mouse, other_mouse, tiny, tmp_path, monkeypatch):
+    validate, calls = Trainer._validate, []
+
+    def stopped(self):
+        calls.append(self)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return validate(self)
+
+    settings = tiny.model_copy(update={"training": tiny.training.model_copy(update={"epochs": 2})})
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_validate", stopped)
+        with pytest.raises(KeyboardInterrupt) as stop:
+            train_encoders([mouse, other_mouse], tmp_path / "encoders", settings)
+    state = tmp_path / "encoders.state"
+    assert stop.value.__notes__ == [f"What is done is kept in {state}; the same command goes on from there."]
+    assert [path.name for path in tmp_path.iterdir()] == [state.name]
+    epochs = []
+    monkeypatch.setattr(
+        Trainer, "_train_epoch", lambda self, order, train=Trainer._train_epoch: epochs.append(1) or train(self, order)
+    )
+    resumed = train_encoders([mouse, other_mouse], tmp_path / "encoders", settings)
+    assert len(epochs) == 1
+    whole = train_encoders([mouse, other_mouse], tmp_path / "whole", settings)
+    for one, other in zip(resumed.encoders, whole.encoders, strict=True):
+        assert one.encoder.digest() == other.encoder.digest()
+
+
+def test_a_core_is_taken_over_from_a_folder_and_goes_with_the_results(trained, other_mouse, tiny, tmp_path):
+    made = train_encoder(
+        other_mouse,
+        tmp_path / "encoder",
+        quick(tiny).model_copy(update={"encoder": EncoderSettings()}),
+        core=trained.folder,
+    )
+    assert made.encoder.encoders[0].core_digest() == trained.encoder.encoders[0].core_digest()
+    assert made.encoder.info["core"]["encoder"] == trained.encoder.digest()
+    reconstruct_recording(other_mouse, made.folder, tmp_path / "results.nwb", quick(tiny))
+    core = read_results(tmp_path / "results.nwb").provenance["encoder"]["core"]
+    assert core["encoder"] == trained.encoder.digest()
+    # the name of the recording, not the folders of this computer
+    assert [one["session"]["location"] for one in core["sessions"]] == ["mouse.nwb"]
+    with pytest.raises(ResultsError, match=r"core was learned from mouse\.nwb"):
+        reproduce(tmp_path / "results.nwb", other_mouse)
+
+
+def test_a_core_of_another_architecture_than_is_asked_for_is_refused(trained, other_mouse, tiny, tmp_path):
+    settings = tiny.model_copy(update={"encoder": EncoderSettings(channels=8)})
+    with pytest.raises(SettingsError, match=r"encoder\.channels is 8, but that of the core is 16"):
+        train_encoder(other_mouse, tmp_path / "encoder", settings, core=trained.folder)
+    assert not (tmp_path / "encoder").exists()
