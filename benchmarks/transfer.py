@@ -1,9 +1,9 @@
 """What a mouse gains from another mouse's core: shared in training, or taken over for a few minutes of movie.
 
 Simulates mice with cells of their own. (a) Trains the first alone, and together with a second that saw the same movies,
-or other movies. (b) Trains a third, which saw other movies, on its first minutes alone: from scratch, and with the core
-of the first mouse. Training makes as many gradient steps however few the minutes are. Prints single-trial correlations,
-means over ROIs, and writes JSON.
+or other movies. (b) Trains a third, which saw other movies, on its first minutes alone: from scratch, with the core of
+the first mouse as it is, and with that core tuned. Training makes as many gradient steps however few the minutes are.
+Prints single-trial correlations, means over ROIs, and writes JSON.
 
     python benchmarks/transfer.py
     python benchmarks/transfer.py --movies movies.npz --minutes 6 --few 2 5
@@ -77,8 +77,10 @@ def main() -> None:
             )
             scratch, seconds = timed(fewer, longer)
             base = report(rows, f"new mouse, {minutes:g} min", "from scratch", scratch, fewer, seconds)
-            frozen, seconds = timed(fewer, longer, core=alone)
-            report(rows, f"new mouse, {minutes:g} min", "core of mouse 1", frozen, fewer, seconds, base)
+            for how, tune_core in (("core of mouse 1", False), ("core of mouse 1, tuned", True)):
+                settings = longer.model_copy(update={"tune_core": tune_core})
+                given, seconds = timed(fewer, settings, core=alone)
+                report(rows, f"new mouse, {minutes:g} min", how, given, fewer, seconds, base)
     print("\n" + pd.DataFrame(rows).to_string(index=False))
     write_json(arguments.out, {"rows": rows, "arguments": vars(arguments)})
 

@@ -278,6 +278,8 @@ class TrainingSettings(Settings):
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Share of the running mean of the weights that is kept at each step."""
+    tune_core: bool = False
+    """Let a core that is taken over from another encoder learn on, rather than leave it as it is."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; ``auto`` takes the GPU where there is one."""
     seed: int = 0

@@ -72,9 +72,9 @@ def train(
     training
         How to train, and how many members.
     core
-        An encoder of another session, or its folder, whose core is taken over as it is: only readout, gain and gaze
-        shift are fitted, for which minutes of data do. Where the encoder has fewer members than are asked for, its
-        cores are taken in turns.
+        An encoder of another session, or its folder, whose core is taken over as it is, so that only readout, gain and
+        gaze shift are fitted; with ``training.tune_core`` it learns on. Where the encoder has fewer members than are
+        asked for, its cores are taken in turns.
     state
         Folder in which the state after each epoch is kept, so that an interrupted training goes on where it was.
 
@@ -111,7 +111,7 @@ def train(
         )
         members.append(trainer.run())
         trainers.append(trainer)
-    origin = _origin(sessions, donor)
+    origin = _origin(sessions, donor, tuned=training.tune_core)
     ensembles = [
         _ensemble(session, [trained[index] for trained in members], trainers, index, origin)
         for index, session in enumerate(sessions)
@@ -152,14 +152,14 @@ def _ensemble(
     return ensemble
 
 
-def _origin(sessions: Sequence[AlignedSession], donor: EncoderEnsemble | None) -> dict[str, Any]:
+def _origin(sessions: Sequence[AlignedSession], donor: EncoderEnsemble | None, *, tuned: bool) -> dict[str, Any]:
     """Tell where the core is from, unless it is the session's own."""
-    if donor is not None:
-        return {"core": {"encoder": donor.digest(), "sessions": donor.core_sessions}}
-    if len(sessions) == 1:
+    if donor is None and len(sessions) == 1:
         return {}
-    shared = [{"session": aligned.identity, "clips": _clips(aligned)} for aligned in sessions]
-    return {"core": {"encoder": None, "sessions": shared}}
+    learned = [] if donor is None else list(donor.core_sessions)
+    if donor is None or tuned:
+        learned += [{"session": aligned.identity, "clips": _clips(aligned)} for aligned in sessions]
+    return {"core": {"encoder": None if donor is None else donor.digest(), "sessions": learned}}
 
 
 def _clips(aligned: AlignedSession) -> dict[str, list[str]]:

@@ -49,7 +49,7 @@ class Trainer:
         Folder in which the state after each epoch is kept; a training that was interrupted goes on from there, if it
         was one of the same sessions, core, settings and seed. ``None`` keeps nothing.
     core
-        An encoder whose core is taken over and left as it is; ``None`` trains a new one.
+        An encoder whose core is taken over, and left as it is unless the settings tune it; ``None`` trains a new one.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class Trainer:
             encoder.core = first.core
             if core is not None:
                 encoder.copy_core(core)
-        first.core.requires_grad_(self.core_is_new)
+        first.core.requires_grad_(self.core_is_new or settings.tune_core)
         self.batches = [Batches(aligned, settings, first.warm_up) for aligned in self.sessions]
         self.turns = turns([batches.n_steps for batches in self.batches])
         self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf

@@ -95,6 +95,13 @@ def test_the_core_of_another_mouse_is_taken_over_from_memory_or_from_disk(pair, 
     assert back.info == json.loads(json.dumps(encoder.info))
 
 
+def test_a_core_that_is_tuned_learned_from_this_session_too(pair):
+    lender = train(pair[1], ENCODER, TrainingSettings(epochs=0))
+    tuned = train(pair[0], training=SHORT.model_copy(update={"tune_core": True}), core=lender)
+    assert tuned.info["core"]["encoder"] == lender.digest()
+    assert [one["session"] for one in tuned.core_sessions] == [pair[1].identity, pair[0].identity]
+
+
 def test_members_take_the_cores_of_the_members_in_turns(pair):
     lender = train(pair[1], ENCODER, TrainingSettings(epochs=0, members=2))
     encoder = train(pair[0], training=TrainingSettings(epochs=0, members=3), core=lender)

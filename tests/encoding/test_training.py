@@ -293,9 +293,19 @@ def test_a_core_that_is_taken_over_stays_as_it_is_to_the_last_bit(aligned, donor
     assert encoder.behavior_mean != donor.behavior_mean
 
 
-def test_the_lender_of_a_core_is_left_alone(aligned, donor):
+def test_a_core_that_is_tuned_begins_as_it_is_and_learns_on(aligned, donor):
+    trainer = with_core(aligned, donor, tune_core=True)
+    assert_same(trainer.encoders[0].core, donor.core)
+    run(trainer)
+    for name, value in trainer.encoders[0].core.named_parameters():
+        assert not torch.equal(value, donor.core.get_parameter(name)), name
+    assert trainer.encoders[0].video_mean == donor.video_mean
+
+
+@pytest.mark.parametrize("tune_core", [False, True])
+def test_the_lender_of_a_core_is_left_alone(aligned, donor, tune_core):
     before = {name: value.clone() for name, value in donor.state_dict().items()}
-    encoder = run(with_core(aligned, donor))
+    encoder = run(with_core(aligned, donor, tune_core=tune_core))
     with torch.no_grad():
         encoder.core.spatial.zero_()
     for name, value in donor.state_dict().items():
