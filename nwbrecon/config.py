@@ -266,7 +266,7 @@ class TrainingSettings(Settings):
     """Length of the stretches of video that are learned from (s)."""
     batch_windows: Annotated[int, Field(ge=1)] = 4
     """Stretches a gradient step."""
-    learning_rate: Positive = 3e-3
+    learning_rate: Positive = 8e-3
     """Largest learning rate (AdamW)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     """Weight decay (AdamW)."""
