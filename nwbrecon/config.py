@@ -415,7 +415,7 @@ class ResultsSettings(Settings):
     include_baselines: bool = True
     """Store the movies of the baselines (the ridge decoder's) beside the reconstruction."""
     include_snapshots: bool = True
-    """Store the way from the blank screen to the final movie, where it was recorded."""
+    """Store the way from the first guess to the final movie, where it was recorded."""
     include_predictions: bool = True
     """Store what the encoder predicts for the reconstructed movies, ROI by ROI."""
     movie_dtype: Literal["uint8", "float32"] = "uint8"

@@ -39,6 +39,10 @@ class Margins:
         """Frames of a clip of ``n_frames`` with its margins."""
         return self.lead + n_frames + self.tail
 
+    def pad(self, video: np.ndarray) -> np.ndarray:
+        """Put margins to a clip ``(time, height, width)`` that hold its first and last frame."""
+        return np.pad(video, ((self.lead, self.tail), (0, 0), (0, 0)), mode="edge")
+
 
 @dataclass
 class Evidence:

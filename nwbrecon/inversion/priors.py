@@ -104,6 +104,21 @@ class MoviePrior:
         )
         return self.mean + colored[:, : self.shape[0], : self.shape[1], : self.shape[2]]
 
+    def white(self, video: Tensor | np.ndarray) -> Tensor:
+        """White coordinates ``(1, *torus)`` of what is to be believed of a rough video ``(time, height, width)``.
+
+        The Wiener filter for white noise as strong as the prior itself: what the video says in coarse and slow
+        components is kept, and what it says in fine and fast ones, where movies have little, is not.
+        """
+        axes = (1, 2, 3)
+        deviation = torch.as_tensor(video, dtype=torch.float32, device=self.amplitude.device) - self.mean
+        known = self.amplitude.new_zeros(1, *self.torus)
+        known[0, : self.shape[0], : self.shape[1], : self.shape[2]] = deviation
+        gain = self.amplitude / (self.amplitude**2 + self.variance)
+        return torch.fft.irfftn(
+            torch.fft.rfftn(known, dim=axes, norm="ortho") * gain, s=self.torus, dim=axes, norm="ortho"
+        )
+
     @property
     def variance(self) -> float:
         """Variance of every pixel under the prior (grey levels squared)."""

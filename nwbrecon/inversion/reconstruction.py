@@ -46,7 +46,7 @@ class Reconstruction:
         One row an iteration: ``iteration``, ``objective``, ``negative_log_likelihood``, ``negative_log_prior``,
         ``seconds``; where held-out ROIs were watched, ``held_out``.
     snapshots
-        ``(snapshot, time, height, width)`` uint8: the way from the blank screen to `video`; may be empty.
+        ``(snapshot, time, height, width)`` uint8: the way from the first guess to `video`; may be empty.
     snapshot_iterations
         ``(snapshot,)`` the iteration of each.
     info

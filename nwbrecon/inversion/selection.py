@@ -58,16 +58,20 @@ class Candidates:
         evidence: Sequence[Evidence],
         prior_for: Callable[[str], MoviePrior],
         margins: Margins,
+        *,
         chosen: Sequence[Tensor] | None = None,
+        first: np.ndarray | None = None,
     ) -> Iterator[tuple[tuple[str, float], Reconstructor]]:
-        """Fit a clip under each."""
+        """Fit a clip under each; the search begins at the movie ``first``, or at the prior's center."""
         for kind in self.kinds:
-            prior, white = prior_for(kind), None
+            prior = prior_for(kind)
+            white = None if first is None else prior.white(margins.pad(first))
+            iterations = self.iterations
             # from the strongest prior to the weakest: each fit starts near its end
             for weight in sorted(self.weights, reverse=True):
                 fit = Reconstructor(evidence, prior, margins, prior_weight=weight, chosen=chosen, start=white)
-                fit.run(self.iterations if white is None else max(1, self.iterations // 2), tolerance=self.tolerance)
-                white = fit.white
+                fit.run(iterations, tolerance=self.tolerance)
+                white, iterations = fit.white, max(1, self.iterations // 2)
                 yield (kind, weight), fit
 
 
@@ -129,7 +133,7 @@ def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candid
     movies: dict[tuple[str, float], list[np.ndarray]] = {}
     with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
         for clip in clips:
-            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins):
+            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins, first=clip.decoded):
                 movies.setdefault(candidate, []).append(fit.video)
                 bar.update()
     explained = {
@@ -190,7 +194,8 @@ def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Ca
     gray = 0.0
     with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
         for clip in clips:
-            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins, clip.fitted):
+            # not from the linear decoder's movie, to which the judges have contributed
+            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins, chosen=clip.fitted):
                 with torch.no_grad():
                     video = fit.prior.video(fit.white)
                 totals[candidate] = totals.get(candidate, 0.0) + clip.judge(video)

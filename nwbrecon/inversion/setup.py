@@ -102,9 +102,7 @@ class Setup:
         shape = (n_frames, *ridge_video.shape[1:])
         if kind == "movie":
             return MoviePrior(self.covariances[kind], shape, self.mean).to(device)
-        margins = (self.margins.lead, self.margins.tail)
-        mean = np.pad(ridge_video, (margins, (0, 0), (0, 0)), mode="edge")
-        return MoviePrior(self.covariances[kind], shape, mean).to(device)
+        return MoviePrior(self.covariances[kind], shape, self.margins.pad(ridge_video)).to(device)
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
@@ -213,7 +211,7 @@ def invert(
     settings: InversionSettings,
     snapshots: Sequence[int] = (),
 ) -> Inverted:
-    """Search for the movie that explains a showing best.
+    """Search for the movie that explains a showing best, starting from what the linear decoder makes of it.
 
     Parameters
     ----------
@@ -231,6 +229,7 @@ def invert(
     evidence = gather(recordings, showing, setup.margins, settings)
     decoded = setup.decode(recordings, showing)
     prior = setup.prior_for(setup.prior, decoded, device_of(recordings[0][0]))
-    fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight)
+    start = prior.white(setup.margins.pad(decoded))
+    fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight, start=start)
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
     return Inverted(fit, outcome, evidence, np.clip(decoded, 0, 255).astype(np.float32))

@@ -97,7 +97,7 @@ def frames_figure(
 def way_figure(
     item: Reconstruction, *, frame: int | None = None, mask: np.ndarray | None = None, style: Style = LIGHT
 ) -> Figure:
-    """Show one frame on its way from the blank screen to the final movie, and the objective on its way down.
+    """Show one frame on its way from the first guess to the final movie, and the objective on its way down.
 
     Parameters
     ----------

@@ -256,7 +256,7 @@ def _snapshots(reconstructions: Reconstructions) -> DynamicTable:
     ends = [int(end) for end in np.cumsum([len(movie) for movie in movies])]
     return DynamicTable(
         name=layout.SNAPSHOTS,
-        description="The way from the blank screen to the reconstructed movie, one movie a row.",
+        description="The way from the first guess to the reconstructed movie, one movie a row.",
         columns=[
             VectorData(name="reconstruction", description=f"{layout.describe('reconstruction')}.", data=rows),
             VectorData(name="iteration", description=f"{layout.describe('iteration')}.", data=iterations),

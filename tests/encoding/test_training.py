@@ -164,7 +164,7 @@ def test_the_learning_rate_rises_and_falls(aligned):
         torch.optim.AdamW.step = step
     assert rates[0] < 0.1 * max(rates)
     assert rates[-1] < 0.15 * max(rates)
-    assert max(rates) <= 3e-3
+    assert max(rates) <= TrainingSettings().learning_rate
     assert np.argmax(rates) < len(rates) / 3
 
 

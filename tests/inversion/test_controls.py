@@ -186,7 +186,7 @@ def test_little_is_seen_in_a_gray_screen(small_encoder, small_reconstructions):
         assert item.clip.startswith("gray at ")
         assert item.std.shape == item.video.shape == (90, *FRAME_SIZE)
         # forty cells leave much of it to noise, which does not look like a clip
-        assert item.video[:, mask].std() < 0.8 * min(movie.video[:, mask].std() for movie in small_reconstructions)
+        assert item.video[:, mask].std() < 0.9 * min(movie.video[:, mask].std() for movie in small_reconstructions)
 
 
 class TestWhatCannotBeRun:

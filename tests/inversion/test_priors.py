@@ -124,3 +124,17 @@ def test_estimates_that_are_no_covariance_are_survived():
     assert (prior.amplitude > 0).all()
     # a blank movie has no spectrum at all
     assert (MoviePrior(np.zeros((3, 3, 3)), SHAPE, 0.0).amplitude > 0).all()
+
+
+def test_a_rough_movie_gives_the_coordinates_of_what_is_to_be_believed_of_it():
+    prior = movie_prior((24, 16, 18))
+    generator = torch.Generator().manual_seed(0)
+    video = prior.video(torch.randn(1, *prior.torus, generator=generator))[0]
+    noise = prior.variance**0.5 * torch.randn(video.shape, generator=generator)
+    believed = prior.video(prior.white(video + noise))[0]
+    # what is smooth is kept, and of the noise little
+    assert float((believed - video).square().mean()) < 0.25 * prior.variance
+    nothing = prior.video(prior.white(prior.mean + noise))[0] - prior.mean
+    assert float(nothing.square().mean()) < 0.1 * prior.variance
+    center = np.full((24, 16, 18), float(prior.mean))
+    assert float(prior.white(center).abs().max()) == 0

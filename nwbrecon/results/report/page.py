@@ -218,7 +218,7 @@ def _pictures(results: Results, aligned: AlignedSession | None) -> dict[str, Pic
     if way is not None:
         made["way"] = picture(
             figures.way_figure(way, mask=mask),
-            f"The middle frame of clip {short(way.clip)} from the blank screen to the final movie, and the objective's "
+            f"The middle frame of clip {short(way.clip)} from the first guess to the final movie, and the objective's "
             "descent.",
         )
     if scores is not None:
