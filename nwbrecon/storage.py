@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "atomic_path",
     "digest",
     "jsonable",
+    "keep_work_of",
     "make_folder",
     "read_arrays",
     "read_json",
@@ -172,6 +173,26 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         raise ResultsError(
             f"{path} cannot be read as safetensors ({error}).", action="Delete it and make it anew."
         ) from error
+
+
+def keep_work_of(key: Any, file: Path, patterns: Sequence[str]) -> None:
+    """Make a folder that of a piece of work: what is there of other work is deleted.
+
+    Parameters
+    ----------
+    key
+        What the work is of; what JSON can hold.
+    file
+        JSON file in the folder that holds the key.
+    patterns
+        Names of the work's files. No others are touched: the folder may hold other things.
+    """
+    if file.exists() and read_json(file) == key:
+        return
+    for pattern in patterns:
+        for old in file.parent.glob(pattern):
+            old.unlink()
+    write_json(file, key)
 
 
 def digest(content: Any) -> str:

@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from nwbrecon.errors import ResultsError
-from nwbrecon.storage import atomic_directory, atomic_path, digest, read_arrays, read_json, write_arrays, write_json
+from nwbrecon.storage import (
+    atomic_directory,
+    atomic_path,
+    digest,
+    keep_work_of,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
@@ -109,3 +118,18 @@ def test_json_takes_numpy(tmp_path: Path):
 def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path):
     (tmp_path / "a").write_bytes(b"abc")
     assert digest(tmp_path / "a") == digest(b"abc")
+
+
+def test_a_folder_holds_the_files_of_one_piece_of_work(tmp_path: Path):
+    key, ours, other = (
+        tmp_path / "work" / "key.json",
+        tmp_path / "work" / "part-1.json",
+        tmp_path / "work" / "notes.txt",
+    )
+    keep_work_of("first", key, ["part-*.json"])
+    for file in (ours, other):
+        file.write_text("{}")
+    keep_work_of("first", key, ["part-*.json"])
+    assert ours.exists()
+    keep_work_of("second", key, ["part-*.json"])
+    assert (ours.exists(), other.exists(), read_json(key)) == (False, True, "second")

@@ -188,6 +188,12 @@ class AlignedSession:
             chosen &= self.trials["repeat"].isin(list(repeats))
         return [int(label) for label in self.trials.index[chosen]]
 
+    def showings_like(self, trial: int) -> list[int]:
+        """Labels of the trials that showed what this one did, for as long; itself among them."""
+        row = self.trials.loc[trial]
+        same = (self.trials["clip"] == row["clip"]) & (self.trials["n_frames"] == row["n_frames"])
+        return [int(label) for label in self.trials.index[same]]
+
     def digest(self) -> str:
         """SHA-256 of what was aligned and how: recording, settings, trials, ROIs."""
         return digest(

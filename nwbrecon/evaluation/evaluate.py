@@ -23,7 +23,7 @@ from nwbrecon.metrics import (
     time_band_correlations,
 )
 
-__all__ = ["evaluate", "refuse_training_clips", "score_movies"]
+__all__ = ["METRICS", "evaluate", "likeness", "refuse_training_clips", "score_movies"]
 
 METRICS = ("pixel_correlation", "dynamic_correlation", "frame_correlation")
 
@@ -142,16 +142,12 @@ def score_movies(
                     "onset": item.onset,
                     "n_frames": len(video),
                     "method": method,
-                    "pixel_correlation": pixel_correlation(video, movie, mask),
-                    "dynamic_correlation": dynamic_correlation(video, movie, mask),
-                    "frame_correlation": _mean(by_frame),
+                    **likeness(video, movie, mask, by_frame),
                     **{f"{metric}_{end}": intervals[metric][at] for metric in METRICS for at, end in enumerate(_ENDS)},
                     "lag": int(lags[np.nanargmax(curve)]) if np.isfinite(curve).any() else 0,
                     "chance": _chance(item, video, reconstructions, movies, mask),
                     "ceiling": _ceiling(item, video, reconstructions, videos, mask),
-                    "pixel_correlation_full": pixel_correlation(video, movie),
-                    "dynamic_correlation_full": dynamic_correlation(video, movie),
-                    "frame_correlation_full": _mean(frame_correlations(video, movie)),
+                    **{f"{metric}_full": value for metric, value in likeness(video, movie).items()},
                 }
             )
     table = pd.DataFrame(trials)
@@ -167,6 +163,28 @@ def score_movies(
         info={"settings": settings.model_dump(mode="json")},
         frequencies=by_band.groupby(of_band, sort=False, as_index=False)["pixel_correlation"].mean(),
     )
+
+
+def likeness(
+    video: np.ndarray, movie: np.ndarray, mask: np.ndarray | None = None, by_frame: np.ndarray | None = None
+) -> dict[str, float]:
+    """Correlate a movie with the one that was shown: the value of each of `METRICS`.
+
+    Parameters
+    ----------
+    video, movie
+        ``(time, height, width)``.
+    mask
+        ``(height, width)`` pixels that count; ``None`` for all.
+    by_frame
+        ``(time,)`` correlation of each frame, where it is known already.
+    """
+    by_frame = frame_correlations(video, movie, mask) if by_frame is None else by_frame
+    return {
+        "pixel_correlation": pixel_correlation(video, movie, mask),
+        "dynamic_correlation": dynamic_correlation(video, movie, mask),
+        "frame_correlation": _mean(by_frame),
+    }
 
 
 def _chance(

@@ -11,10 +11,9 @@ import torch
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding.prediction import nan_correlation, predict_samples, single_trial_correlation
-from nwbrecon.evaluation.evaluate import METRICS
+from nwbrecon.evaluation.evaluate import METRICS, likeness
 from nwbrecon.evaluation.judge import LinearEncoder, fit_judge
 from nwbrecon.inversion import Reconstruction, Reconstructions
-from nwbrecon.metrics import dynamic_correlation, frame_correlations, pixel_correlation
 
 __all__ = [
     "Case",
@@ -56,7 +55,7 @@ class Case:
 
     def alike(self, item: Reconstruction) -> dict[str, float]:
         """Likeness of a movie to the one that was shown."""
-        return _alike(item.video, self.true[item.clip], self.mask)
+        return likeness(item.video, self.true[item.clip], self.mask)
 
     def chance(self, item: Reconstruction) -> dict[str, float]:
         """Likeness of a movie to those of other clips; nothing where there is no other."""
@@ -64,7 +63,7 @@ class Case:
         for clip, movie in self.true.items():
             length = min(len(movie), len(item.video))
             if clip != item.clip:
-                others.append(_alike(item.video[:length], movie[:length], self.mask))
+                others.append(likeness(item.video[:length], movie[:length], self.mask))
         return {metric: float(np.mean([other[metric] for other in others])) for metric in METRICS if others}
 
 
@@ -258,9 +257,7 @@ def of_another_judge(case: Case) -> Finding:
 def _showings(aligned: AlignedSession, item: Reconstruction) -> Iterator[tuple[str, list[int]]]:
     """Give the trial itself, and other showings of its clip, whose noise took no part in the reconstruction."""
     yield "response_correlation", [item.trials[0]]
-    rows = aligned.trials
-    same = (rows["clip"] == item.clip) & (rows["n_frames"] == rows.at[item.trials[0], "n_frames"])
-    others = [int(trial) for trial in rows.index[same] if trial not in item.trials]
+    others = [trial for trial in aligned.showings_like(item.trials[0]) if trial not in item.trials]
     if others:
         yield "other_response_correlation", others
 
@@ -272,12 +269,3 @@ def _predicted(
     found = predict_samples(judge, aligned, trials, videos=dict.fromkeys(trials, tensor))
     values = np.concatenate([nan_correlation(expected, measured) for expected, measured in found])
     return float(np.nan_to_num(values)[visual].mean())
-
-
-def _alike(video: np.ndarray, movie: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    by_frame = frame_correlations(video, movie, mask)
-    return {
-        "pixel_correlation": pixel_correlation(video, movie, mask),
-        "dynamic_correlation": dynamic_correlation(video, movie, mask),
-        "frame_correlation": float(np.nanmean(by_frame)) if np.isfinite(by_frame).any() else float("nan"),
-    }

@@ -10,6 +10,7 @@ from torch.nn import functional
 from nwbrecon.alignment import AlignedSession, responses_on_frames
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.errors import NwbreconError
+from nwbrecon.inversion.ridge import ridge_path
 from nwbrecon.progress import progress
 
 __all__ = ["LinearEncoder", "fit_judge"]
@@ -83,13 +84,8 @@ def fit_judge(aligned: AlignedSession) -> LinearEncoder:
         x = torch.cat([x, torch.ones(len(x), 1)], dim=1)[torch.from_numpy(usable)]
         gram = gram + (x.T @ x).double()
         cross = cross + (x.T @ torch.from_numpy(responses[usable])).double()
-    count = gram[-1, -1].clamp_min(1)
-    mean_x, mean_y = gram[-1, :-1] / count, cross[-1] / count
-    eigenvalues, vectors = torch.linalg.eigh(gram[:-1, :-1] - count * torch.outer(mean_x, mean_x))
-    rotated = vectors.T @ (cross[:-1] - count * torch.outer(mean_x, mean_y))
     best: tuple[float, LinearEncoder] | None = None
-    for penalty in _PENALTIES:
-        weights = vectors @ (rotated / (eigenvalues.clamp_min(0) + penalty)[:, None])
+    for _, weights, mean_x, mean_y in ridge_path(gram, cross, _PENALTIES):
         judge = LinearEncoder(weights.float(), (mean_y - mean_x @ weights).float(), aligned.frame_rate)
         score = float(np.nan_to_num(single_trial_correlation(judge, aligned, validation)).mean())
         if best is None or score > best[0]:

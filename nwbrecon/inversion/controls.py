@@ -23,10 +23,10 @@ from nwbrecon.encoding.device import choose_device
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.ridge import fit_ridge
-from nwbrecon.inversion.setup import Recording, Setup, Showing, invert
+from nwbrecon.inversion.setup import Recording, Setup, Showing, in_range, invert
 from nwbrecon.progress import progress
 from nwbrecon.session import SignalKind
-from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
+from nwbrecon.storage import digest, keep_work_of, read_arrays, write_arrays
 
 __all__ = ["ControlMovies", "chosen_items", "reconstruct_controls"]
 
@@ -180,7 +180,7 @@ class _Plan:
             if not fitted:
                 ridge = fit_ridge(behaved, past_seconds=_BEHAVIOR_REACH, future_seconds=_BEHAVIOR_REACH)
                 fitted.append(replace(self.setup, ridges=(ridge,)))
-            return _in_range(fitted[0].decode([(self.encoder, behaved)], (item.trials,))), None
+            return in_range(fitted[0].decode([(self.encoder, behaved)], (item.trials,))), None
 
         return [_Task(item, partial(make, item)) for item in items]
 
@@ -222,22 +222,16 @@ class _Plan:
     ) -> Callable[[], tuple[np.ndarray, np.ndarray | None]]:
         def make() -> tuple[np.ndarray, np.ndarray | None]:
             if self.method == "ridge":
-                return _in_range(setup.decode(recordings, showing)), None
+                return in_range(setup.decode(recordings, showing)), None
             made = invert(setup, recordings, showing, settings)
-            video = setup.blended(made.fit.video, made.decoded)
-            if setup.error_model is None or not uncertain:
-                return video, None
-            return video, setup.error_model.std(setup.error_features(video, made.information(settings.seed)))
+            return setup.finished(made, settings.seed, uncertain=uncertain)
 
         return make
 
     def _other_showings(self, trial: int) -> list[int]:
-        trials = self.aligned.trials
-        row = trials.loc[trial]
-        same = (trials["clip"] == row["clip"]) & (trials["n_frames"] == row["n_frames"]) & (trials.index != trial)
-        others = np.array(trials.index[same], dtype=int)
+        others = [other for other in self.aligned.showings_like(trial) if other != trial]
         random = np.random.default_rng([self.settings.seed, trial])
-        return sorted(int(label) for label in random.permutation(others)[: self.settings.donors])
+        return sorted(int(label) for label in random.permutation(np.array(others, dtype=int))[: self.settings.donors])
 
     def _shuffled_task(self, item: Reconstruction, donors: list[int]) -> _Task:
         """Each donor is a witness of its own, of which only the ROIs that were drawn for it are known.
@@ -317,10 +311,6 @@ def _named(aligned: AlignedSession, trial: int) -> Reconstruction:
     )
 
 
-def _in_range(video: np.ndarray) -> np.ndarray:
-    return np.clip(video, 0, 255).astype(np.float32)
-
-
 def _too_slow(method: str) -> str:
     return f"Left out: {method} takes too long for it."
 
@@ -332,11 +322,7 @@ class _Keeper:
         self.folder = None if folder is None else Path(folder)
         if self.folder is None:
             return
-        key, kept = digest(work), self.folder / "controls.json"
-        if not kept.exists() or read_json(kept) != key:
-            for old in self.folder.glob("control-*.safetensors"):
-                old.unlink()
-            write_json(kept, key)
+        keep_work_of(digest(work), self.folder / "controls.json", ["control-*.safetensors"])
 
     def movie(self, control: str, task: _Task) -> Reconstruction:
         """Read the movie of a task, or make and keep it."""

@@ -20,9 +20,9 @@ from nwbrecon.errors import InversionError, SettingsError
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.settling import make_setup
-from nwbrecon.inversion.setup import Recording, Setup, Showing, invert
+from nwbrecon.inversion.setup import Recording, Setup, Showing, in_range, invert
 from nwbrecon.progress import progress
-from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
+from nwbrecon.storage import digest, keep_work_of, read_arrays, read_json, write_arrays, write_json
 
 __all__ = ["reconstruct"]
 
@@ -217,9 +217,7 @@ def _invert(setup: Setup, recordings: list[Recording], showing: Showing, setting
     first = recordings[0][1].trials.at[showing[0][0], "repeat"] == 0
     made = invert(setup, recordings, showing, settings, _SNAPSHOTS if first else ())
     fit, outcome = made.fit, made.outcome
-    video, std = setup.blended(fit.video, made.decoded), None
-    if setup.error_model is not None:
-        std = setup.error_model.std(setup.error_features(video, made.information(settings.seed)))
+    video, std = setup.finished(made, settings.seed)
     return replace(
         _reconstruction(recordings, showing, video),
         std=std,
@@ -253,7 +251,7 @@ def _as_published(
 def _decode_linearly(
     setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings
 ) -> Reconstruction:
-    video = np.clip(setup.decode(recordings, showing), 0, 255).astype(np.float32)
+    video = in_range(setup.decode(recordings, showing))
     return replace(_reconstruction(recordings, showing, video), info={"penalty": setup.ridges[0].penalty})
 
 
@@ -287,13 +285,8 @@ class _Keeper:
         if self.folder is None:
             return
         key = digest([*([one.digest(), session.digest()] for one, session in recordings), settings, labels])
-        kept = self.folder / "key.json"
-        if not kept.exists() or read_json(kept) != key:
-            # only what is ours: the folder may hold other things
-            for pattern in ("setup.json", "setup.safetensors", "trial-*.json", "trial-*.safetensors"):
-                for old in self.folder.glob(pattern):
-                    old.unlink()
-            write_json(kept, key)
+        patterns = ["setup.json", "setup.safetensors", "trial-*.json", "trial-*.safetensors"]
+        keep_work_of(key, self.folder / "key.json", patterns)
 
     def setup(self) -> Setup | None:
         if self.folder is None or not (self.folder / "setup.json").exists():

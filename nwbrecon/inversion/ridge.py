@@ -1,19 +1,21 @@
-"""The linear decoder: the floor that every reconstruction stands beside, and a prior mean for the inversion."""
+"""The linear decoder: the floor that every reconstruction stands beside, and where the inversion begins."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession, responses_on_frames
 from nwbrecon.errors import InversionError
 from nwbrecon.metrics import dynamic_correlation
 from nwbrecon.progress import progress
 
-__all__ = ["RidgeDecoder", "fit_ridge"]
+__all__ = ["RidgeDecoder", "fit_ridge", "ridge_path"]
 
 # features (ROIs x lags) beyond which responses are reduced to their principal components first
 _MOST_FEATURES = 6000
@@ -92,22 +94,15 @@ def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.1, future_seco
         x, y = torch.from_numpy(x), torch.from_numpy(y)
         gram += x.T @ x
         cross += x.T @ y
-    count = gram[-1, -1]
-    mean_x, mean_y = gram[-1, :-1] / count, cross[-1] / count
-    centered = gram[:-1, :-1] - count * torch.outer(mean_x, mean_x)
-    eigenvalues, vectors = torch.linalg.eigh(centered)
-    rotated = vectors.T @ (cross[:-1] - count * torch.outer(mean_x, mean_y))
-
     best: tuple[float, RidgeDecoder] | None = None
-    for penalty in _PENALTIES:
-        weights = vectors @ (rotated / (eigenvalues.clamp_min(0) + penalty)[:, None])
+    for penalty, weights, mean_x, mean_y in ridge_path(gram, cross, _PENALTIES):
         decoder = RidgeDecoder(
             lags=lags,
             components=components,
             weights=weights.float().numpy(),
             mean_responses=mean_x.float().numpy(),
             mean_video=mean_y.float().numpy(),
-            penalty=float(penalty),
+            penalty=penalty,
         )
         score = float(
             np.nanmean(
@@ -121,6 +116,32 @@ def fit_ridge(aligned: AlignedSession, *, past_seconds: float = 0.1, future_seco
             best = score, decoder
     assert best is not None
     return best[1]
+
+
+def ridge_path(
+    gram: Tensor, cross: Tensor, penalties: Iterable[float]
+) -> Iterator[tuple[float, Tensor, Tensor, Tensor]]:
+    """Solve a ridge regression under several penalties, at the price of one.
+
+    Parameters
+    ----------
+    gram, cross
+        ``(feature + 1, feature + 1)`` and ``(feature + 1, target)``: sums of products of features with features and
+        with targets, float64; the last feature is one throughout, and is not penalized.
+    penalties
+        What is added to the eigenvalues of the centered features' products.
+
+    Yields
+    ------
+    penalty, weights, mean_x, mean_y
+        Weights ``(feature, target)``, and the means of features and targets that they are to be used between.
+    """
+    count = gram[-1, -1].clamp_min(1)
+    mean_x, mean_y = gram[-1, :-1] / count, cross[-1] / count
+    eigenvalues, vectors = torch.linalg.eigh(gram[:-1, :-1] - count * torch.outer(mean_x, mean_x))
+    rotated = vectors.T @ (cross[:-1] - count * torch.outer(mean_x, mean_y))
+    for penalty in penalties:
+        yield float(penalty), vectors @ (rotated / (eigenvalues.clamp_min(0) + penalty)[:, None]), mean_x, mean_y
 
 
 def _design(aligned: AlignedSession, trial: int, lags: np.ndarray, components: np.ndarray) -> np.ndarray:

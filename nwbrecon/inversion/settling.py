@@ -23,7 +23,7 @@ from nwbrecon.inversion.selection import (
     choose_on_known,
     held_out_neighborhoods,
 )
-from nwbrecon.inversion.setup import Recording, Setup, Showing, gather, invert
+from nwbrecon.inversion.setup import Recording, Setup, Showing, gather, in_range, invert
 from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.inversion.uncertainty import fit_error_model
 from nwbrecon.metrics import correlation
@@ -84,10 +84,9 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
             setup.transparency = train_transparency(encoder, aligned, train, settings.transparency)
         return setup
     validation = [((trial,),) for trial in aligned.trials_in("validation")]
-    setup.covariances = {
-        "movie": autocovariance(movies, _lags(aligned), mean),
-        "ridge": autocovariance(_residuals(setup, [recording], validation), _lags(aligned)),
-    }
+    setup.covariances = {"movie": autocovariance(movies, _lags(aligned), mean)}
+    if "ridge" in _kinds(settings):
+        setup.covariances["ridge"] = autocovariance(_residuals(setup, [recording], validation), _lags(aligned))
     return setup
 
 
@@ -105,7 +104,7 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
     joint.covariances = {
         kind: np.mean([setup.covariances[kind] for setup in setups], axis=0) for kind in setups[0].covariances
     }
-    if shared := _shared_validation(recordings):
+    if "ridge" in joint.covariances and (shared := _shared_validation(recordings)):
         # the mean of several decoders is off by less than each of them
         lags = _lags(recordings[0][1])
         joint.covariances["ridge"] = autocovariance(_residuals(joint, recordings, shared), lags)
@@ -129,7 +128,7 @@ def _choose(
 ) -> None:
     """Choose prior and weight: on validation clips, or by held-out ROIs on the clips that are reconstructed."""
     candidates = Candidates(
-        ("movie", "ridge") if settings.prior == "auto" else (settings.prior,),
+        _kinds(settings),
         settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
         max(1, settings.iterations // 2),
         settings.tolerance,
@@ -155,6 +154,10 @@ def _choose(
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
 
+def _kinds(settings: InversionSettings) -> tuple[str, ...]:
+    return ("movie", "ridge") if settings.prior == "auto" else (settings.prior,)
+
+
 def _clip(
     setup: Setup, recordings: Sequence[Recording], showing: Showing, settings: InversionSettings
 ) -> tuple[list[Evidence], Callable[[str], MoviePrior], np.ndarray]:
@@ -164,7 +167,7 @@ def _clip(
     return (
         gather(recordings, showing, setup.margins, settings),
         lambda kind: setup.prior_for(kind, decoded, device),
-        np.clip(decoded, 0, 255),
+        in_range(decoded),
     )
 
 

@@ -22,7 +22,7 @@ from nwbrecon.inversion.ridge import RidgeDecoder
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["Inverted", "Recording", "Setup", "Showing", "gather", "invert"]
+__all__ = ["Inverted", "Recording", "Setup", "Showing", "gather", "in_range", "invert"]
 
 Recording = tuple[EncoderEnsemble, AlignedSession]
 """A session and its encoder."""
@@ -79,7 +79,17 @@ class Setup:
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
         of_inverted, of_decoded, level = self.blend
-        return np.clip(of_inverted * inverted + of_decoded * decoded + level, 0, 255).astype(np.float32)
+        return in_range(of_inverted * inverted + of_decoded * decoded + level)
+
+    def finished(self, made: Inverted, seed: int, *, uncertain: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
+        """Give the movie that comes of an inverted clip, and its standard deviation where that is asked for and known.
+
+        Both are ``(time, height, width)`` float32, grey levels.
+        """
+        video = self.blended(made.fit.video, made.decoded)
+        if self.error_model is None or not uncertain:
+            return video, None
+        return video, self.error_model.std(self.error_features(video, made.information(seed)))
 
     def error_features(self, movie: np.ndarray, information: np.ndarray) -> np.ndarray:
         """Gather what the error of a reconstructed movie is predicted from, given `Inverted.information`."""
@@ -232,4 +242,9 @@ def invert(
     start = prior.white(setup.margins.pad(decoded))
     fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight, start=start)
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
-    return Inverted(fit, outcome, evidence, np.clip(decoded, 0, 255).astype(np.float32))
+    return Inverted(fit, outcome, evidence, in_range(decoded))
+
+
+def in_range(video: np.ndarray) -> np.ndarray:
+    """Clip to what a screen can show: float32 grey levels 0-255."""
+    return np.clip(video, 0, 255).astype(np.float32)

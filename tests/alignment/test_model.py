@@ -31,6 +31,10 @@ def test_trials_are_views_into_the_arrays():
     assert np.shares_memory(trial.video, aligned.video)
     np.testing.assert_allclose(trial.times, 5 + np.arange(90) / 30)
     assert aligned.trials_in("test", repeats=[1]) == [2]
+    assert aligned.showings_like(2) == [0, 2]
+    # another cut of the clip is another thing
+    aligned.trials.loc[2, "n_frames"] = 50
+    assert aligned.showings_like(2) == [2]
 
 
 def test_other_dtypes_come_out_as_float32():

@@ -1,11 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nwbrecon.alignment import AlignedGroup, AlignedSession, responses_on_frames
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion import ridge
-from nwbrecon.inversion.ridge import fit_ridge
+from nwbrecon.inversion.ridge import fit_ridge, ridge_path
 from nwbrecon.metrics import dynamic_correlation
 from nwbrecon.session import SignalKind
 
@@ -169,3 +170,17 @@ def test_test_clips_are_not_looked_at():
 def test_nothing_to_learn_or_choose_from_is_refused(splits):
     with pytest.raises(InversionError, match="at least one of each"):
         fit_ridge(make_session(splits=splits))
+
+
+def test_each_penalty_has_its_closed_form():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(2, 1, (50, 4)), rng.normal(3, 1, (50, 2))
+    ones = np.append(x, np.ones((50, 1)), axis=1)
+    found = list(ridge_path(torch.from_numpy(ones.T @ ones), torch.from_numpy(ones.T @ y), [0.1, 10.0]))
+    assert [penalty for penalty, *_ in found] == [0.1, 10.0]
+    for penalty, weights, mean_x, mean_y in found:
+        centered = x - x.mean(axis=0)
+        expected = np.linalg.solve(centered.T @ centered + penalty * np.eye(4), centered.T @ (y - y.mean(axis=0)))
+        np.testing.assert_allclose(weights, expected)
+        np.testing.assert_allclose(mean_x, x.mean(axis=0))
+        np.testing.assert_allclose(mean_y, y.mean(axis=0))
