@@ -7,14 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from nwbrecon.errors import SettingsError
 
 __all__ = [
+    "ARCHITECTURES",
     "AlignmentSettings",
+    "Architecture",
     "Bauer2026Settings",
     "ControlSettings",
     "DwiseNeuroSettings",
@@ -25,6 +39,7 @@ __all__ = [
     "SimulationSettings",
     "TrainingSettings",
     "TransparencySettings",
+    "architecture",
     "load_settings",
     "stored_alignment",
 ]
@@ -190,6 +205,10 @@ class AlignmentSettings(Settings):
 class EncoderSettings(Settings):
     """Architecture of our encoder."""
 
+    learning: ClassVar[dict[str, Any]] = {}
+    """Settings of training whose defaults are others for this architecture."""
+    architecture: Literal["quadrature"] = "quadrature"
+    """Which architecture this is."""
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
     """Number of feature maps (two a quadrature pair)."""
     temporal_kernels: Annotated[int, Field(ge=1)] = 4
@@ -211,8 +230,19 @@ class EncoderSettings(Settings):
 class DwiseNeuroSettings(Settings):
     """Architecture of DwiseNeuro, by the names and with the sizes of the published checkpoints."""
 
-    readout_outputs: tuple[Annotated[int, Field(ge=1)], ...]
-    """Number of ROIs of each readout (one a mouse)."""
+    # the learning rate is as published, 3e-4 for four windows of 16 frames; here 24 of them make a batch
+    learning: ClassVar[dict[str, Any]] = {
+        "epochs": 20,
+        "window_seconds": 1.07,
+        "batch_windows": 12,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.05,
+    }
+    """Settings of training whose defaults are others for this architecture."""
+    architecture: Literal["dwiseneuro"] = "dwiseneuro"
+    """Which architecture this is."""
+    readout_outputs: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Number of ROIs of each readout (one a mouse); training fills in that of the session."""
     in_channels: Annotated[int, Field(ge=1)] = 5
     """Video, pupil dilation, running speed, horizontal and vertical gaze."""
     core_features: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64, 64, 64, 128, 128, 128, 256, 256)
@@ -237,6 +267,12 @@ class DwiseNeuroSettings(Settings):
     """Share of the features that a readout does not see in training."""
     drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the samples that skip a layer in training (growing from 0 over the blocks of the core)."""
+    canvas: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = (64, 64)
+    """Rows and columns of the input (pixels), in whose middle the video stands, on black; ``None`` takes the size of
+    the video."""
+    every_position: bool = False
+    """Predict from a window at every position and average, as published; otherwise from the fewest windows that reach
+    every frame, at a sixteenth of the cost."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> DwiseNeuroSettings:
@@ -250,8 +286,61 @@ class DwiseNeuroSettings(Settings):
         return self
 
 
+ARCHITECTURES: dict[str, EncoderSettings | DwiseNeuroSettings] = {
+    "quadrature": EncoderSettings(),
+    "dwiseneuro": DwiseNeuroSettings(),
+    "dwiseneuro-small": DwiseNeuroSettings(
+        core_features=(8, 16, 16, 32, 32, 64),
+        spatial_strides=(2, 1, 2, 1, 2, 1),
+        expansion_ratio=3,
+        se_reduce_ratio=8,
+        cortex_features=(128, 256),
+        canvas=None,
+    ),
+}
+"""Encoders that can be asked for by name: ours, DwiseNeuro as published, and DwiseNeuro at the size of minutes of data
+from hundreds of ROIs."""
+
+
+def architecture(choice: Any) -> Any:
+    """Look up the settings of an architecture by its name; anything else is given back.
+
+    Raises
+    ------
+    ValueError
+        If there is no architecture of that name.
+
+    Examples
+    --------
+    >>> architecture("quadrature") == EncoderSettings()
+    True
+    """
+    if not isinstance(choice, str):
+        return choice
+    if choice not in ARCHITECTURES:
+        raise ValueError(f"one of {', '.join(ARCHITECTURES)} was expected, or the settings of one")
+    return ARCHITECTURES[choice]
+
+
+def _architecture_name(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value.get("architecture", "quadrature")
+    return getattr(value, "architecture", None)
+
+
+Architecture = Annotated[
+    Annotated[EncoderSettings, Tag("quadrature")] | Annotated[DwiseNeuroSettings, Tag("dwiseneuro")],
+    Discriminator(
+        _architecture_name,
+        custom_error_type="architecture",
+        custom_error_message=f"one of {', '.join(ARCHITECTURES)} was expected, or the settings of one",
+    ),
+    BeforeValidator(architecture),
+]
+
+
 class TrainingSettings(Settings):
-    """How an encoder is trained."""
+    """How an encoder is trained; the defaults are those for our encoder."""
 
     members: Annotated[int, Field(ge=1)] = 1
     """Number of encoders, which differ by their seed; their predictions are averaged."""
@@ -284,6 +373,17 @@ class TrainingSettings(Settings):
     """Where to train; ``auto`` takes the GPU where there is one."""
     seed: int = 0
     """Seed of initial weights and data order."""
+
+    def suited_to(self, encoder: EncoderSettings | DwiseNeuroSettings) -> TrainingSettings:
+        """Take what was not asked for by name from what suits an architecture.
+
+        Examples
+        --------
+        >>> TrainingSettings(epochs=3).suited_to(DwiseNeuroSettings()).epochs
+        3
+        """
+        others = {name: value for name, value in encoder.learning.items() if name not in self.model_fields_set}
+        return self.model_copy(update=others) if others else self
 
 
 class Bauer2026Settings(Settings):
@@ -426,12 +526,18 @@ class RunSettings(Settings):
     """The whole way, source to report."""
 
     alignment: AlignmentSettings = AlignmentSettings()
-    encoder: EncoderSettings = EncoderSettings()
-    training: TrainingSettings = TrainingSettings()
+    encoder: Architecture = EncoderSettings()
+    training: TrainingSettings = Field(TrainingSettings(), validate_default=True)
     inversion: InversionSettings = InversionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     controls: ControlSettings = ControlSettings()
     results: ResultsSettings = ResultsSettings()
+
+    @field_validator("training")
+    @classmethod
+    def _suit_the_encoder(cls, training: TrainingSettings, info: ValidationInfo) -> TrainingSettings:
+        # an encoder that was refused is not there
+        return training.suited_to(info.data["encoder"]) if "encoder" in info.data else training
 
 
 Model = TypeVar("Model", bound=Settings)
@@ -502,7 +608,9 @@ def load_settings(model: type[Model], path: Path | None = None, **overrides: Any
 
 
 def _sentence(fault: Any) -> str:
-    name = ".".join(str(part) for part in fault["loc"])
+    # an encoder's place is followed by the name of its architecture
+    parts = [part for index, part in enumerate(fault["loc"]) if index != 1 or fault["loc"][0] != "encoder"]
+    name = ".".join(map(str, parts))
     if fault["type"] == "extra_forbidden":
         return f"There is no setting {name}."
     message = fault["msg"].removeprefix("Value error, ")

@@ -1,6 +1,15 @@
 import pytest
 
-from nwbrecon.config import AlignmentSettings, RunSettings, load_settings, stored_alignment
+from nwbrecon.config import (
+    ARCHITECTURES,
+    AlignmentSettings,
+    DwiseNeuroSettings,
+    EncoderSettings,
+    RunSettings,
+    TrainingSettings,
+    load_settings,
+    stored_alignment,
+)
 from nwbrecon.errors import SettingsError
 
 
@@ -18,6 +27,11 @@ def test_overrides_go_on_top_of_the_file(tmp_path):
         ("alignment: {frame_rat: 20}", "no setting alignment.frame_rat"),
         ("alignment: {frame_rate: 0}", "alignment.frame_rate is 0"),
         ("encoder: {kernel_size: 8}", "encoder.kernel_size is 8: an odd number"),
+        ("encoder: {kernel: 8}", "no setting encoder.kernel"),
+        ("encoder: unet", "encoder is 'unet': one of quadrature, dwiseneuro, dwiseneuro-small was expected"),
+        ("encoder: {architecture: unet}", "one of quadrature, dwiseneuro, dwiseneuro-small was expected"),
+        ("encoder: 3", "encoder is 3: one of quadrature"),
+        ("encoder: {architecture: dwiseneuro, channels: 4}", "no setting encoder.channels"),
         ("- 1", "does not hold names"),
         ("a: [", "cannot be read"),
     ],
@@ -40,3 +54,25 @@ def test_settings_of_before_there_was_a_choice_mean_what_they_meant():
     assert now.fit == "crop"
     assert stored_alignment(now.model_dump(mode="json")) == now
     assert stored_alignment({}) == AlignmentSettings()
+
+
+def test_an_encoder_is_chosen_by_name_or_by_its_settings():
+    assert load_settings(RunSettings).encoder == load_settings(RunSettings, encoder="quadrature").encoder
+    small = load_settings(RunSettings, encoder="dwiseneuro-small")
+    assert small.encoder == ARCHITECTURES["dwiseneuro-small"] != DwiseNeuroSettings()
+    other = load_settings(RunSettings, encoder__architecture="dwiseneuro", encoder__core_features=[8] * 9)
+    assert other.encoder == DwiseNeuroSettings(core_features=(8,) * 9)
+    for settings in (small, other, RunSettings()):
+        assert RunSettings.model_validate(settings.model_dump()) == settings
+        assert RunSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_what_is_not_asked_for_in_training_is_what_suits_the_architecture():
+    assert RunSettings().training == TrainingSettings().suited_to(EncoderSettings()) == TrainingSettings()
+    suited = load_settings(RunSettings, encoder="dwiseneuro", training__epochs=3, training__weight_decay=1e-3).training
+    learning = DwiseNeuroSettings.learning
+    assert (suited.epochs, suited.weight_decay) == (3, 1e-3)
+    assert suited.learning_rate == learning["learning_rate"] != TrainingSettings().learning_rate
+    assert RunSettings(encoder=DwiseNeuroSettings()).training == TrainingSettings(**learning)
+    # once resolved, they stay
+    assert suited.suited_to(DwiseNeuroSettings()) == suited.suited_to(EncoderSettings()) == suited

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import TrainingSettings
-from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.encoder import Encoder
 from nwbrecon.encoding.likelihoods import Likelihood, fit_likelihoods
 from nwbrecon.encoding.observation import Observation, Window, observe, window_video
 from nwbrecon.errors import EncoderError
@@ -27,6 +27,8 @@ class Batches:
         Length and number of the windows, and the likelihood.
     warm_up
         Frames at the start of a window that the encoder does not predict.
+    least_frames
+        Frames of the shortest window that it can predict.
 
     Raises
     ------
@@ -36,7 +38,9 @@ class Batches:
         If the likelihood does not fit the kind of signal.
     """
 
-    def __init__(self, aligned: AlignedSession, settings: TrainingSettings, warm_up: int) -> None:
+    def __init__(
+        self, aligned: AlignedSession, settings: TrainingSettings, warm_up: int, least_frames: int = 1
+    ) -> None:
         self.aligned, self.settings = aligned, settings
         self.train_trials, self.validation_trials = aligned.trials_in("train"), aligned.trials_in("validation")
         if not self.train_trials or not self.validation_trials:
@@ -47,14 +51,17 @@ class Batches:
             )
         self.likelihoods = fit_likelihoods(aligned, self.train_trials, settings.likelihood)
         lengths = aligned.trials.loc[self.train_trials, "n_frames"].to_numpy()
-        shortest = 2 * warm_up
+        shortest = max(2 * warm_up, least_frames)
         if lengths.max() < shortest:
             raise EncoderError(
                 f"The longest training trial has {lengths.max()} frames.",
-                f"At least {shortest} are needed for a memory of {warm_up + 1} frames.",
-                "Shorten memory_seconds or use longer clips.",
+                f"At least {shortest} are needed for a memory of {warm_up + 1} frames."
+                if warm_up
+                else f"The encoder predicts at least {shortest} at a time.",
+                "Shorten memory_seconds or use longer clips." if warm_up else "Use longer clips.",
             )
-        self.window = min(warm_up + round(settings.window_seconds * aligned.frame_rate), int(lengths.max()))
+        window = max(warm_up + round(settings.window_seconds * aligned.frame_rate), least_frames)
+        self.window = min(window, int(lengths.max()))
         # trials are learned from in proportion to their length, but for those that end before much can be predicted
         self.lengths, chance = lengths, np.where(lengths < shortest, 0, lengths)
         self.chance = chance / chance.sum()
@@ -69,7 +76,7 @@ class Batches:
             for index in picked
         ]
 
-    def loss(self, encoder: VideoEncoder, windows: list[Window], device: torch.device) -> Tensor:
+    def loss(self, encoder: Encoder, windows: list[Window], device: torch.device) -> Tensor:
         """Mean over known samples of the negative log-likelihood of what was measured."""
         rates = encoder.predict_rates(*window_video(self.aligned, windows, device))
         return _loss(rates, observe(self.aligned, windows, warm_up=encoder.warm_up, device=device), self.likelihoods)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nwbrecon.config import EncoderSettings
+from nwbrecon.alignment import AlignedSession
+from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding.core import QuadratureCore
+from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter
 from nwbrecon.encoding.readout import PointReadout
+from nwbrecon.encoding.trainable import Pace, TrainableEncoder
 from nwbrecon.storage import digest
 
 __all__ = ["Encoder", "VideoEncoder"]
@@ -37,7 +41,7 @@ class Encoder(Protocol):
         ...
 
 
-class VideoEncoder(nn.Module):
+class VideoEncoder(TrainableEncoder):
     """Video and behavior in, the rate of every ROI out.
 
     Parameters
@@ -72,8 +76,8 @@ class VideoEncoder(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.settings, self.frame_size, self.frame_rate = settings, tuple(frame_size), frame_rate
-        self.behavior_names = tuple(behavior_names)
+        self.settings, self.frame_size, self.frame_rate = settings, frame_size, frame_rate
+        self.n_rois, self.behavior_names = n_rois, tuple(behavior_names)
         memory = max(2, round(settings.memory_seconds * frame_rate))
         self.core = QuadratureCore(
             channels=settings.channels,
@@ -109,9 +113,24 @@ class VideoEncoder(nn.Module):
         return -(-(self.core.memory - 1) // stride) * stride
 
     @property
-    def n_rois(self) -> int:
-        """Number of ROIs."""
-        return self.readout.n_rois
+    def positions(self) -> Tensor:
+        """``(roi, 2)`` row and column of receptive fields from the center of the screen (pixels)."""
+        stride = self.settings.stride
+        # the first feature is centered on the first pixel, and the last need not be on the last
+        middle = [
+            stride * (cells - 1) / 2 - (pixels - 1) / 2
+            for cells, pixels in zip(self.readout.map_size, self.frame_size, strict=True)
+        ]
+        return self.readout.position * stride + self.readout.position.new_tensor(middle)
+
+    @property
+    def shared(self) -> nn.ModuleDict:
+        """The core."""
+        return nn.ModuleDict({"core": self.core})
+
+    def share(self, other: VideoEncoder) -> None:
+        """Use the core of another encoder."""
+        self.core = other.core
 
     def standardize_video(self, mean: float, std: float) -> None:
         """Fix the unit of the video, from training trials; it belongs to the core."""
@@ -126,13 +145,32 @@ class VideoEncoder(nn.Module):
     @torch.no_grad()
     def copy_core(self, other: VideoEncoder) -> None:
         """Take over the weights of another encoder's core and its unit of the video."""
-        self.core.load_state_dict(other.core.state_dict())
+        super().copy_core(other)
         self.standardize_video(float(other.video_mean), float(other.video_std))
 
     def core_digest(self) -> str:
         """SHA-256 of the core's weights and its unit of the video."""
-        own = [*self.core.state_dict().values(), self.video_mean, self.video_std]
-        return digest([digest(value.contiguous().cpu().numpy().tobytes()) for value in own])
+        unit = [digest(value.cpu().numpy().tobytes()) for value in (self.video_mean, self.video_std)]
+        return digest([super().core_digest(), *unit])
+
+    def initialize_shared(
+        self, encoders: Sequence[VideoEncoder], sessions: Sequence[AlignedSession], trials: Sequence[Sequence[int]]
+    ) -> None:
+        """Standardize the video and scale the filters; see `nwbrecon.encoding.initialization.scale_core`."""
+        scale_core(encoders, sessions, trials)
+
+    def initialize(self, aligned: AlignedSession, trials: list[int]) -> np.ndarray:
+        """Set the readout from a linear fit; see `nwbrecon.encoding.initialization.initialize`."""
+        return initialize(self, aligned, trials)
+
+    def pace(self, name: str) -> Pace:
+        """Positions and spreads learn fast, without decay, all else as the settings say."""
+        # they are in feature widths and must be free to move; decay would pull them to the center
+        return Pace(10.0, decays=False) if name in ("readout.position", "readout.log_spread") else Pace()
+
+    def penalty(self, settings: TrainingSettings) -> Tensor:
+        """Penalties on the readout and on the gain."""
+        return settings.readout_penalty * self.readout_size() + settings.gain_penalty * self.gain_size()
 
     def readout_size(self) -> Tensor:
         """Mean over ROIs of the summed absolute weights that belong to one ROI alone: what little data can overfit."""
@@ -158,8 +196,6 @@ class VideoEncoder(nn.Module):
         drive = drive.repeat_interleave(self.settings.temporal_stride, dim=2)[:, :, : video.shape[2]]
         rates = functional.softplus(drive)
         return rates if self.gain is None else rates * self.gain(self._standardized(behavior))
-
-    forward = predict_rates
 
     def _standardized(self, behavior: Tensor) -> Tensor:
         # a missing value says nothing: it takes the place of the mean

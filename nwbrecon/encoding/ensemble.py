@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.config import EncoderSettings
+from nwbrecon.config import Architecture
 from nwbrecon.display import block, list_html, table_html
-from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.architectures import make_encoder
 from nwbrecon.encoding.likelihoods import Likelihood, ZeroInflatedGamma, likelihood_for
+from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.errors import EncoderError
 from nwbrecon.session import SignalKind
 from nwbrecon.storage import atomic_directory, digest, read_arrays, read_json, write_arrays, write_json
@@ -54,7 +56,7 @@ class EncoderEnsemble(nn.Module):
 
     def __init__(
         self,
-        members: Sequence[VideoEncoder],
+        members: Sequence[TrainableEncoder],
         *,
         rois: pd.DataFrame,
         kinds: Sequence[SignalKind],
@@ -72,6 +74,8 @@ class EncoderEnsemble(nn.Module):
         self.dispersion, self.linear_scores, self.validation_scores = dispersion, linear_scores, validation_scores
         self.gate, self.history, self.info, self._likelihoods = gate, history, info, likelihoods
         self.eval().requires_grad_(False)
+        for member in self.encoders:
+            member.freeze()
 
     @property
     def warm_up(self) -> int:
@@ -94,8 +98,7 @@ class EncoderEnsemble(nn.Module):
     @property
     def positions(self) -> np.ndarray:
         """``(roi, 2)`` row and column of receptive fields from the center of the screen (pixels), mean of members."""
-        positions = [member.readout.position * member.settings.stride for member in self.encoders]
-        return torch.stack(positions).mean(dim=0).cpu().numpy()
+        return torch.stack([member.positions for member in self.encoders]).mean(dim=0).cpu().numpy()
 
     @property
     def core_sessions(self) -> list[dict[str, Any]]:
@@ -104,7 +107,7 @@ class EncoderEnsemble(nn.Module):
         return self.info.get("core", {}).get("sessions", own)
 
     @property
-    def encoders(self) -> list[VideoEncoder]:
+    def encoders(self) -> list[TrainableEncoder]:
         """The members."""
         return list(self.members)  # type: ignore[arg-type]
 
@@ -206,10 +209,11 @@ class EncoderEnsemble(nn.Module):
                 "Update nwbrecon, or train the encoder anew.",
             )
         arrays = read_arrays(folder / "weights.safetensors")
+        settings = TypeAdapter(Architecture).validate_python(kept["encoder"])
         members = []
         for index in range(kept["members"]):
-            member = VideoEncoder(
-                EncoderSettings.model_validate(kept["encoder"]),
+            member = make_encoder(
+                settings,
                 n_rois=len(kept["rois"]["roi_id"]),
                 frame_size=tuple(kept["frame_size"]),
                 frame_rate=kept["frame_rate"],

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.trainable import TrainableEncoder
 
 __all__ = ["receptive_fields"]
 
@@ -18,7 +19,8 @@ def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
 
     The squared sensitivity at a pixel is that of the ROI's linear filter, summed over the past, plus that of each
     quadrature pair by its weight. The field's position is its center of mass, its size the root of the mean squared
-    distance from there: for a Gaussian profile, that Gaussian's standard deviation.
+    distance from there: for a Gaussian profile, that Gaussian's standard deviation. Of an encoder that reads the whole
+    screen (DwiseNeuro), the position is the one that a linear fit found before training, and the size is not known.
 
     Parameters
     ----------
@@ -31,12 +33,15 @@ def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
         One row a ROI: ``row`` and ``column`` (pixels from the top left pixel's center) and ``size`` (pixels); size is
         NaN for an ROI that no feature drives.
     """
-    tables = [_of_member(member) for member in encoder.members if isinstance(member, VideoEncoder)]
+    tables = [
+        _of_filters(member) if isinstance(member, VideoEncoder) else _of_linear_fit(member)
+        for member in encoder.encoders
+    ]
     return pd.DataFrame(np.mean(tables, axis=0), columns=["row", "column", "size"])
 
 
 @torch.no_grad()
-def _of_member(member: VideoEncoder) -> np.ndarray:
+def _of_filters(member: VideoEncoder) -> np.ndarray:
     readout, core = member.readout, member.core
     sensitivity = _sensitivity(core.spatial, core.temporal @ core.temporal.T, readout.linear, readout.energy)
     side = sensitivity.shape[-1]
@@ -51,6 +56,11 @@ def _of_member(member: VideoEncoder) -> np.ndarray:
     place = (readout.position.cpu() + middle).double() * core.stride
     center = torch.stack([mean_y, mean_x], dim=1).nan_to_num() + place
     return torch.cat([center, size[:, None]], dim=1).numpy()
+
+
+def _of_linear_fit(member: TrainableEncoder) -> np.ndarray:
+    center = member.positions.cpu().numpy() + (np.array(member.frame_size) - 1) / 2
+    return np.concatenate([center, np.full((len(center), 1), np.nan)], axis=1)
 
 
 def _sensitivity(spatial: Tensor, gram: Tensor, linear: Tensor, energy: Tensor) -> Tensor:

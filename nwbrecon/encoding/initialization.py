@@ -8,6 +8,7 @@ cells too, that gradient descent would be long in finding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.observation import Window, observe, window_video
 from nwbrecon.encoding.readout import pair_energy
 from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
 
-__all__ = ["initialize", "scale_core"]
+if TYPE_CHECKING:
+    from nwbrecon.encoding.encoder import VideoEncoder
+
+__all__ = ["behavior_units", "initialize", "mean_rates", "scale_core"]
 
 # share of the samples that the ridge penalty weighs as much as, for features of unit variance
 _RIDGE = 0.03
@@ -45,15 +48,14 @@ def scale_core(
     trials
         Training trials of each.
     """
-    pixels = np.concatenate(
-        [
-            aligned.trial(trial).video[::5].ravel()
-            for aligned, own in zip(sessions, trials, strict=True)
-            for trial in own
-        ]
-    ).astype(float)
+    sums = np.zeros(3)
+    for aligned, own in zip(sessions, trials, strict=True):
+        for trial in own:
+            pixels = aligned.trial(trial).video[::5].astype(float)
+            sums += pixels.size, pixels.sum(), (pixels**2).sum()
+    _, mean, power = sums / sums[0]
     for encoder in encoders:
-        encoder.standardize_video(pixels.mean(), max(pixels.std(), 1.0))
+        encoder.standardize_video(mean, max(power - mean**2, 1.0) ** 0.5)
     first, aligned, trial = encoders[0], sessions[0], trials[0][0]
     video, _ = window_video(aligned, [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))])
     first.core.rescale((video - first.video_mean) / first.video_std)
@@ -82,7 +84,7 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     EncoderError
         If a response group measured nothing in these trials.
     """
-    _standardize_behavior(encoder, aligned, trials)
+    encoder.standardize_behavior(*behavior_units(aligned, trials))
     budget = _MOST_MINUTES * 60 * aligned.frame_rate
     lengths = aligned.trials.loc[trials, "n_frames"].to_numpy()
     starts = np.cumsum(lengths) - lengths
@@ -136,12 +138,23 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     return np.concatenate(scores)
 
 
-def _standardize_behavior(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]) -> None:
+def behavior_units(aligned: AlignedSession, trials: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each behavioral variable over some trials, ``(variable,)``; 0 and 1 if unknown."""
     behavior = np.concatenate([aligned.trial(trial).behavior for trial in trials]).astype(float)
     mean, deviation = np.zeros(behavior.shape[1]), np.ones(behavior.shape[1])
     some = np.isfinite(behavior).any(axis=0)
     mean[some], deviation[some] = np.nanmean(behavior[:, some], axis=0), np.nanstd(behavior[:, some], axis=0)
-    encoder.standardize_behavior(mean, np.where(deviation > 0, deviation, 1.0))
+    return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def mean_rates(aligned: AlignedSession, trials: list[int]) -> np.ndarray:
+    """Mean activity a frame of each ROI over some trials, ``(roi,)``; zero where nothing was measured."""
+    activity, frames = np.zeros(aligned.n_rois), np.zeros(aligned.n_rois)
+    for trial in trials:
+        for seen in observe(aligned, [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))]):
+            activity[seen.rois] += seen.measured[0].sum(dim=0).numpy()
+            frames[seen.rois] += (seen.weights[0].sum(dim=1) @ seen.known[0]).numpy()
+    return activity / np.maximum(frames, 1)
 
 
 def _by_step(weights: Tensor, stride: int) -> Tensor:

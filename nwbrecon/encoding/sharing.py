@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.alignment.together import check_same_clock, show_the_same
-from nwbrecon.config import EncoderSettings
+from nwbrecon.config import DwiseNeuroSettings, EncoderSettings
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.errors import EncoderError, SettingsError
 
 __all__ = ["check_core", "check_together", "settings_of_core"]
 
 # what a session may settle for itself: the rest of the architecture is the core's
-_OWN = {"gaze_shift", "gain"}
+_OWN = {"gaze_shift", "gain", "readout_outputs"}
 _PURPOSE = {"train": "training", "validation": "validation", "test": "testing"}
 
 
@@ -74,7 +74,9 @@ def check_core(core: EncoderEnsemble, aligned: AlignedSession) -> None:
         _refuse(differing, "in the session", "in what the core was learned from")
 
 
-def settings_of_core(settings: EncoderSettings, core: EncoderEnsemble) -> EncoderSettings:
+def settings_of_core(
+    settings: EncoderSettings | DwiseNeuroSettings, core: EncoderEnsemble
+) -> EncoderSettings | DwiseNeuroSettings:
     """Architecture of an encoder with a core that is taken over.
 
     Parameters
@@ -89,8 +91,11 @@ def settings_of_core(settings: EncoderSettings, core: EncoderEnsemble) -> Encode
     SettingsError
         If something else is asked for than what the core has.
     """
-    has = core.encoders[0].settings
+    has: EncoderSettings | DwiseNeuroSettings = core.encoders[0].settings
     asked = {name: getattr(settings, name) for name in settings.model_fields_set}
+    if asked or not isinstance(settings, EncoderSettings):
+        # of two architectures, the name says it all
+        asked = {"architecture": settings.architecture} if type(settings) is not type(has) else asked
     for name, value in asked.items():
         if name not in _OWN and value != getattr(has, name):
             raise SettingsError(

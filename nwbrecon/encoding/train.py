@@ -11,13 +11,13 @@ import pandas as pd
 
 from nwbrecon._version import __version__
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.config import DwiseNeuroSettings, EncoderSettings, RunSettings, TrainingSettings, load_settings
 from nwbrecon.encoding.calibration import dispersion, gate
-from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.sharing import check_core, check_together, settings_of_core
+from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.encoding.training import Trainer
 from nwbrecon.storage import digest
 
@@ -29,7 +29,7 @@ _SPLITS = ("train", "validation", "test")
 @overload
 def train(
     aligned: AlignedSession,
-    encoder: EncoderSettings | None = None,
+    encoder: EncoderSettings | DwiseNeuroSettings | str | None = None,
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
@@ -40,7 +40,7 @@ def train(
 @overload
 def train(
     aligned: Sequence[AlignedSession],
-    encoder: EncoderSettings | None = None,
+    encoder: EncoderSettings | DwiseNeuroSettings | str | None = None,
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
@@ -50,7 +50,7 @@ def train(
 
 def train(
     aligned: AlignedSession | Sequence[AlignedSession],
-    encoder: EncoderSettings | None = None,
+    encoder: EncoderSettings | DwiseNeuroSettings | str | None = None,
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
@@ -68,9 +68,10 @@ def train(
         The session, or several of one frame rate and size. A clip that several of them saw must serve for the same in
         all.
     encoder
-        Architecture. With a core that is taken over, all that concerns it comes from there.
+        Architecture: settings, or a name among `nwbrecon.config.ARCHITECTURES` (``quadrature``, the default,
+        ``dwiseneuro``, ``dwiseneuro-small``). With a core that is taken over, all that concerns it comes from there.
     training
-        How to train, and how many members.
+        How to train, and how many members. What it does not set takes the default that suits the architecture.
     core
         An encoder of another session, or its folder, whose core is taken over as it is, so that only readout, gain and
         gaze shift are fitted; with ``training.tune_core`` it learns on. Where the encoder has fewer members than are
@@ -92,13 +93,16 @@ def train(
         If the likelihood does not fit the kind of signal, or the architecture asked for is not the core's.
     """
     sessions = [aligned] if isinstance(aligned, AlignedSession) else list(aligned)
-    encoder, training = encoder or EncoderSettings(), training or TrainingSettings()
+    if isinstance(encoder, str):
+        encoder = load_settings(RunSettings, encoder=encoder).encoder
+    encoder = encoder or EncoderSettings()
     check_together(sessions)
     donor = EncoderEnsemble.load(core) if isinstance(core, str | Path) else core
     if donor is not None:
         encoder = settings_of_core(encoder, donor)
         for session in sessions:
             check_core(donor, session)
+    training = (training or TrainingSettings()).suited_to(encoder)
     trainers, members = [], []
     for index in range(training.members):
         trainer = Trainer(
@@ -120,7 +124,11 @@ def train(
 
 
 def _ensemble(
-    aligned: AlignedSession, members: list[VideoEncoder], trainers: list[Trainer], index: int, origin: dict[str, Any]
+    aligned: AlignedSession,
+    members: list[TrainableEncoder],
+    trainers: list[Trainer],
+    index: int,
+    origin: dict[str, Any],
 ) -> EncoderEnsemble:
     """Put the members of a session together and calibrate them."""
     validation = aligned.trials_in("validation")

@@ -1,4 +1,4 @@
-"""Training of our encoder on one session, or on several that share its core."""
+"""Training of an encoder on one session, or on several that share its core."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.config import DwiseNeuroSettings, EncoderSettings, TrainingSettings
+from nwbrecon.encoding.architectures import make_encoder
 from nwbrecon.encoding.batches import Batches, turns
 from nwbrecon.encoding.device import choose_device
-from nwbrecon.encoding.encoder import VideoEncoder
-from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.prediction import single_trial_correlation
+from nwbrecon.encoding.trainable import Pace, TrainableEncoder
 from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
 from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
@@ -60,17 +60,17 @@ class Trainer:
     def __init__(
         self,
         sessions: Sequence[AlignedSession],
-        encoder_settings: EncoderSettings,
+        encoder_settings: EncoderSettings | DwiseNeuroSettings,
         settings: TrainingSettings,
         *,
         seed: int = 0,
         state: Path | None = None,
-        core: VideoEncoder | None = None,
+        core: TrainableEncoder | None = None,
     ) -> None:
         self.sessions, self.settings, self.state, self.seed = list(sessions), settings, state, seed
         self.device = choose_device(settings.device)
         self.encoders = [
-            VideoEncoder(
+            make_encoder(
                 encoder_settings,
                 n_rois=aligned.n_rois,
                 frame_size=aligned.frame_size,
@@ -93,22 +93,22 @@ class Trainer:
             ]
         )
         for encoder in self.encoders:
-            encoder.core = first.core
+            encoder.share(first)
             if core is not None:
                 encoder.copy_core(core)
-        first.core.requires_grad_(self.core_is_new or settings.tune_core)
-        self.batches = [Batches(aligned, settings, first.warm_up) for aligned in self.sessions]
+        first.shared.requires_grad_(self.core_is_new or settings.tune_core)
+        self.batches = [Batches(aligned, settings, first.warm_up, first.least_frames) for aligned in self.sessions]
         self.turns = turns([batches.n_steps for batches in self.batches])
         self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf
         self.history: list[dict[str, Any]] = []
         self.roi_scores = [np.zeros(aligned.n_rois) for aligned in self.sessions]
 
-    def run(self) -> list[VideoEncoder]:
+    def run(self) -> list[TrainableEncoder]:
         """Train until validation no longer improves; returns the best encoders, in evaluation mode, frozen.
 
         Returns
         -------
-        list of VideoEncoder
+        list of TrainableEncoder
             One a session, each with a copy of the core.
 
         Raises
@@ -140,7 +140,7 @@ class Trainer:
                 self._keep(order)
                 bar.set_postfix(loss=f"{loss:.3f}", correlation=f"{score:.3f}", best=f"{self.best_score:.3f}")
                 bar.update()
-        return [copy.deepcopy(encoder).eval().requires_grad_(False) for encoder in self.best]
+        return [copy.deepcopy(encoder).freeze() for encoder in self.best]
 
     def table(self, session: int = 0) -> pd.DataFrame:
         """Tell how it went for one of the sessions.
@@ -160,24 +160,26 @@ class Trainer:
     def _initialize(self) -> None:
         trials = [batches.train_trials for batches in self.batches]
         if self.core_is_new:
-            scale_core(self.encoders, self.sessions, trials)
+            self.encoders[0].initialize_shared(self.encoders, self.sessions, trials)
         self.roi_scores = [
-            initialize(encoder, aligned, own)
+            encoder.initialize(aligned, own)
             for encoder, aligned, own in zip(self.encoders, self.sessions, trials, strict=True)
         ]
 
     def _make_optimizer(self) -> torch.optim.AdamW:
-        named = {name: value for name, value in _together(self.encoders).named_parameters() if value.requires_grad}
-        positions = [name for name in named if name.endswith(("readout.position", "readout.log_spread"))]
+        groups: dict[Pace, list[nn.Parameter]] = {}
+        for name, value in _together(self.encoders).named_parameters():
+            if value.requires_grad:
+                index, own = name.split(".", 1)
+                groups.setdefault(self.encoders[int(index)].pace(own), []).append(value)
         return torch.optim.AdamW(
             [
                 {
-                    "params": [value for name, value in named.items() if name not in positions],
-                    "weight_decay": self.settings.weight_decay,
-                    "factor": 1.0,
-                },
-                # positions are in feature widths and must be free to move; decay would pull them to the center
-                {"params": [named[name] for name in sorted(positions)], "weight_decay": 0.0, "factor": 10.0},
+                    "params": values,
+                    "weight_decay": self.settings.weight_decay if pace.decays else 0.0,
+                    "factor": pace.factor,
+                }
+                for pace, values in groups.items()
             ],
             lr=self.settings.learning_rate,
         )
@@ -192,8 +194,7 @@ class Trainer:
             encoder, batches = self.encoders[session].train(), self.batches[session]
             loss = batches.loss(encoder, batches.draw(order), self.device)
             self.optimizer.zero_grad()
-            penalty = settings.readout_penalty * encoder.readout_size() + settings.gain_penalty * encoder.gain_size()
-            torch.autograd.backward(loss + penalty)
+            torch.autograd.backward(loss + encoder.penalty(settings))
             norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
             if not torch.isfinite(norm):
                 raise EncoderError(
@@ -211,7 +212,8 @@ class Trainer:
         share = max(1 - self.settings.average_decay, 1 / (1 + 0.2 * (self.epoch * len(self.turns) + 1)))
         means, values = (encoders[session].state_dict().values() for encoders in (self.average, self.encoders))
         for mean, value in zip(means, values, strict=True):
-            mean.lerp_(value, share)
+            # what is counted, such as the batches that a batch norm has seen, has no average
+            mean.lerp_(value, share) if mean.is_floating_point() else mean.copy_(value)
 
     def _validate(self) -> list[float]:
         return [
@@ -291,7 +293,7 @@ class Trainer:
         self.roi_scores = [arrays[f"roi_scores.{index}"].numpy() for index in range(len(self.sessions))]
 
 
-def _together(encoders: list[VideoEncoder]) -> nn.ModuleList:
+def _together(encoders: list[TrainableEncoder]) -> nn.ModuleList:
     """Several encoders as one module, which counts a core that they share once among its parameters."""
     return nn.ModuleList(encoders)
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import ResultsSettings
-from nwbrecon.encoding import EncoderEnsemble, EncoderScores, VideoEncoder
+from nwbrecon.encoding import EncoderEnsemble, EncoderScores
 from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstructions
@@ -133,8 +133,7 @@ def prepare(
         encoder.check_fits(aligned)
         trained = {"weights": encoder.digest(), **encoder.info, **content.get("encoder", {})}
         content["encoder"] = _portable(trained)
-        architecture = next(member for member in encoder.members if isinstance(member, VideoEncoder)).settings
-        content["settings"] |= {"encoder": architecture, "training": encoder.info["training"]}
+        content["settings"] |= {"encoder": encoder.encoders[0].settings, "training": encoder.info["training"]}
         rois, training = describe_rois(encoder, aligned, encoder_scores), encoder.history
         predicted = predict_responses(encoder, aligned, stored) if settings.include_predictions else {}
         if encoder_scores is not None:

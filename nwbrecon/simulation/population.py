@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-__all__ = ["Population", "make_population", "population_rates", "shift_frames"]
+__all__ = ["Population", "make_population", "population_rates", "saturate", "shift_frames"]
 
 CELL_TYPES = ("simple", "complex", "direction", "blind")
 # shares of the cell types; blind cells ignore the movie
@@ -198,7 +198,12 @@ def population_rates(
     own *= population.cells["mean_rate"].to_numpy() / own.mean(axis=0)
     rates[:, blind] = own[:, blind]
     clean[:, blind] = population.cells["mean_rate"].to_numpy()[blind]
-    return MAX_RATE * np.tanh(rates * gain / MAX_RATE), clean
+    return saturate(rates * gain), clean
+
+
+def saturate(rates: np.ndarray) -> np.ndarray:
+    """Bend rates (spikes per second) so that none is above the highest that a cell reaches."""
+    return MAX_RATE * np.tanh(rates / MAX_RATE)
 
 
 def _drives(population: Population, parts: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from nwbrecon.errors import SettingsError
 from nwbrecon.progress import progress
 from nwbrecon.simulation.behavior import make_behavior
 from nwbrecon.simulation.imaging import image_planes
-from nwbrecon.simulation.population import make_population, population_rates, shift_frames
+from nwbrecon.simulation.population import make_population, population_rates, saturate, shift_frames
 from nwbrecon.simulation.recording import SimulatedRecording
 from nwbrecon.stimuli.dead_leaves import dead_leaves_movie
 
@@ -82,7 +82,7 @@ def simulate_recording(
 
     rng = next(streams)
     population = make_population(settings.rois, FRAME_SIZE, FRAME_RATE, rng)
-    gain, hidden = _gain(
+    gain, told, hidden = _gain(
         population.cells, behavior.at(behavior.speed, times), behavior.at(behavior.arousal, times), rng
     )
     rates, clean = population_rates(population, retina, FRAME_RATE, gain, drive_noise=DRIVE_NOISE, rng=rng)
@@ -103,6 +103,7 @@ def simulate_recording(
         "temporal_kernels": population.temporal.astype(np.float32),
         "rates": rates.astype(np.float32),
         "clean_rates": clean.astype(np.float32),
+        "expected_rates": saturate(clean * told).astype(np.float32),
         "frame_times": np.arange(len(screen)) / FRAME_RATE,
         "retinal_shift": shift.astype(np.float32),
         "hidden_gain": hidden.astype(np.float32),
@@ -132,16 +133,14 @@ def _plane_rate(settings: SimulationSettings) -> float:
 
 def _gain(
     cells: pd.DataFrame, speed: np.ndarray, arousal: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gain of each cell, what running and pupil make of it, and the hidden state."""
     hidden = ndimage.gaussian_filter1d(rng.standard_normal(len(speed)), 0.6 * FRAME_RATE)
     hidden /= hidden.std()
     run = np.clip(speed / 15, 0, 2)
-    exponent = (
-        np.outer(run - run.mean(), cells["running_gain"])
-        + np.outer(arousal, cells["pupil_gain"])
-        + np.outer(hidden, cells["shared_gain"])
-    )
-    return np.exp(np.clip(exponent, -2.5, 1.5)), hidden
+    told = np.outer(run - run.mean(), cells["running_gain"]) + np.outer(arousal, cells["pupil_gain"])
+    gain = told + np.outer(hidden, cells["shared_gain"])
+    return np.exp(np.clip(gain, -2.5, 1.5)), np.exp(np.clip(told, -2.5, 1.5)), hidden
 
 
 def _clips(

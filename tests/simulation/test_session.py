@@ -75,6 +75,16 @@ def test_responses_come_after_what_is_shown(recording):
     assert after > 2 * at
 
 
+def test_the_expected_rates_lack_what_nobody_can_know(recording):
+    truth = recording.truth
+    seeing = truth["cell_type"] != "blind"
+    rates, clean, expected = (truth[name][:, seeing] for name in ("rates", "clean_rates", "expected_rates"))
+    assert expected.max() < 80
+    # of the rate of a trial they tell more than the movie alone does, and not all
+    of_clean, of_expected = (correlation(known, rates).mean() for known in (clean, expected))
+    assert of_clean + 0.01 < of_expected < 0.99
+
+
 def test_the_eye_moves_the_picture_and_the_camera_sees_it_move(recording):
     shift = recording.truth["retinal_shift"]
     assert 0.5 < shift.std() < 2.5

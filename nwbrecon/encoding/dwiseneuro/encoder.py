@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -93,12 +94,15 @@ class DwiseNeuroEncoder(nn.Module):
                 f"Readout {readout} was asked for.",
                 f"The network has readouts 0 to {len(settings.readout_outputs) - 1}.",
             )
-        self.network: nn.Module = FusedDwiseNeuro(network, readout) if fused else network
+        self.network = network
+        self._fused: FusedDwiseNeuro | None = None
         self.readout, self.n_rois = readout, settings.readout_outputs[readout]
         self.behavior_names, self.channels = tuple(behavior_names), tuple(channels)
         self.n_frames, self.frame_step, self.canvas = n_frames, frame_step, canvas
         self.pad_value, self.every_position = pad_value, every_position
         self.register_buffer("missing", torch.as_tensor(missing, dtype=torch.float32).expand(len(channels)).clone())
+        if fused:
+            self.freeze()
 
     @classmethod
     def load(
@@ -139,6 +143,26 @@ class DwiseNeuroEncoder(nn.Module):
             every_position=every_position,
             fused=fused,
         ).eval()
+
+    def freeze(self) -> Self:
+        """Be done with learning: evaluation mode, no gradients of weights, and from now on the fast form."""
+        self.eval().requires_grad_(False)
+        self._fused = None
+        fused = FusedDwiseNeuro(self.network, self.readout)
+        # not one of the submodules: weights are kept in the published form alone
+        object.__setattr__(self, "_fused", fused)
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Leave the fast form where learning begins again."""
+        if mode:
+            self._fused = None
+        return super().train(mode)
+
+    def _apply(self, *arguments: Any, **options: Any) -> Self:
+        if self._fused is not None:
+            self._fused._apply(*arguments, **options)  # type: ignore[no-untyped-call]
+        return super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
 
     @property
     def warm_up(self) -> int:
@@ -209,6 +233,8 @@ class DwiseNeuroEncoder(nn.Module):
         """Rates ``(batch, roi, time)`` for the output of `stack`."""
         n_frames = inputs.shape[2]
         positions = self._positions(n_frames)
+        if self.training:
+            return self._predict_together(inputs, positions)
         rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
         counts = inputs.new_zeros(n_frames)
         # the graphs of many windows would not fit into memory
@@ -224,9 +250,22 @@ class DwiseNeuroEncoder(nn.Module):
             counts[frames] += 1
         return rates / counts
 
+    def _predict_together(self, inputs: Tensor, positions: list[int]) -> Tensor:
+        """Rates from all windows at once, so that batch norms see as many of them as there are."""
+        reach = torch.arange(self.n_frames, device=inputs.device) * self.frame_step
+        frames = torch.as_tensor(positions, device=inputs.device)[:, None] + reach
+        # (batch x position, channel, frame of the window, ...)
+        windows = inputs[:, :, frames].transpose(1, 2).flatten(0, 1)
+        predicted = self._predict_window(windows)
+        predicted = predicted.view(len(inputs), len(positions), self.n_rois, self.n_frames)
+        flat, n_frames = frames.flatten(), inputs.shape[2]
+        rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
+        rates = rates.index_add(2, flat, predicted.transpose(1, 2).flatten(2))
+        return rates / torch.bincount(flat, minlength=n_frames)
+
     def _predict_window(self, window: Tensor) -> Tensor:
-        if isinstance(self.network, FusedDwiseNeuro):
-            return self.network(window)
+        if self._fused is not None:
+            return self._fused(window)
         return self.network(window, self.readout)[0]
 
     def _positions(self, n_frames: int) -> list[int]:

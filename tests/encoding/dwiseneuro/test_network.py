@@ -8,7 +8,14 @@ from pydantic import ValidationError
 from torch import nn
 
 from nwbrecon.config import DwiseNeuroSettings
-from nwbrecon.encoding.dwiseneuro.network import DropPath, DwiseNeuro, position_table, shrink
+from nwbrecon.encoding.dwiseneuro.network import (
+    Depthwise,
+    DropPath,
+    DwiseNeuro,
+    InvertedResidual,
+    position_table,
+    shrink,
+)
 
 TINY = DwiseNeuroSettings(
     readout_outputs=(5,),
@@ -159,3 +166,20 @@ def test_shrinking_is_nearest_neighbor_interpolation(size, stride):
 def test_settings_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValidationError, match=message):
         DwiseNeuroSettings(readout_outputs=(2,), **wrong)
+
+
+def test_in_training_the_faster_form_computes_the_same():
+    settings = TINY.model_copy(update={"drop_rate": 0.0, "drop_path_rate": 0.0})
+    network, inputs = DwiseNeuro(settings, seed=1).double(), torch.rand(3, 3, 6, 9, 10, dtype=torch.float64)
+    found = []
+    for fast in (True, False):
+        network.train()
+        for module in network.modules():
+            # batch norms stay in training
+            if isinstance(module, Depthwise | InvertedResidual):
+                module.training = fast
+        given = inputs.clone().requires_grad_()
+        rates = network(given)[0]
+        found.append([rates, *torch.autograd.grad((rates**2).sum(), [given, *network.parameters()])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
