@@ -359,7 +359,7 @@ class InversionSettings(Settings):
     no movie need be known; so, too, where there are no validation clips."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""
-    selection_trials: Annotated[int, Field(ge=1)] = 4
+    selection_trials: Annotated[int, Field(ge=1)] = 8
     """Number of trials, each of another clip, on which prior and weight are chosen."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""

@@ -29,12 +29,13 @@ from nwbrecon.inversion.uncertainty import fit_error_model
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 
-__all__ = ["make_setup"]
+__all__ = ["CALIBRATION_CLIPS", "make_setup"]
 
 # products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
 _LONGEST_LAG = 3.0
-# more clips than these change the average spectrum little, and the mask and the error model neither
-_SPECTRUM_CLIPS, _COVERAGE_CLIPS, _ERROR_CLIPS = 24, 8, 4
+# more clips than these change the average spectrum little, and the mask neither; of validation clips, on which the
+# weights of the two movies and the error model rest, four were too few where clips differ much
+_SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS = 24, 8, 8
 
 
 def make_setup(
@@ -193,7 +194,7 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
 def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
     """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are."""
     clips, information = [], []
-    for showing in progress(_shared_validation(recordings)[:_ERROR_CLIPS], label="calibrating", unit="clip"):
+    for showing in progress(_shared_validation(recordings)[:CALIBRATION_CLIPS], label="calibrating", unit="clip"):
         made = invert(setup, recordings, showing, settings)
         clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
         if settings.uncertainty:
