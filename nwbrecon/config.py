@@ -367,6 +367,9 @@ class InversionSettings(Settings):
     """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed."""
     tail_seconds: Annotated[float, Field(ge=0)] = 0.3
     """Responses until so long after the clip's end are used; what was shown then is inferred too (s)."""
+    stretch_seconds: Annotated[float, Field(ge=1)] = 10.0
+    """Longer clips are predicted and compared with the responses stretch by stretch of about this length, one after the
+    other, to the same result: less needs less memory, and more is not faster (s)."""
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True

@@ -232,7 +232,7 @@ def _invert(setup: Setup, recordings: list[Recording], showing: Showing, setting
             "objective": outcome.value,
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
-            "witnesses": len(made.evidence),
+            "witnesses": sum(map(len, showing)),
             "seconds": time.perf_counter() - started,
         },
     )

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
+from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
@@ -77,7 +78,12 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
 
     spread = some[:: max(1, len(some) // _COVERAGE_CLIPS)]
     coverage, mask = information_coverage(
-        encoder, aligned, spread, threshold=settings.mask_threshold, seed=settings.seed
+        encoder,
+        aligned,
+        spread,
+        threshold=settings.mask_threshold,
+        seed=settings.seed,
+        stretch_seconds=settings.stretch_seconds,
     )
     setup = Setup((ridge,), mask, coverage, margins, mean)
     if method != "map":
@@ -147,10 +153,11 @@ def _choose(
             setup.mask,
         )
     else:
-        judged = [
-            Judged(*_clip(setup, recordings, showing, settings)[:2], _held_out(recordings, showing, settings, index))
-            for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most])
-        ]
+        judged = []
+        for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most]):
+            evidence, prior_for, _ = _clip(setup, recordings, showing, settings)
+            judges = {id(encoder): _held_out(encoder, settings, index) for encoder, _ in recordings}
+            judged.append(Judged(evidence, prior_for, [judges[id(witness.encoder)] for witness in evidence]))
         choice = choose_by_held_out(judged, setup.margins, candidates)
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
@@ -172,15 +179,9 @@ def _clip(
     )
 
 
-def _held_out(
-    recordings: Sequence[Recording], showing: Showing, settings: InversionSettings, index: int
-) -> list[np.ndarray]:
-    """ROIs that judge, of each witness; those of one recording are the same in all its trials."""
-    return [
-        held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index)
-        for (encoder, _), trials in zip(recordings, showing, strict=True)
-        for _ in trials
-    ]
+def _held_out(encoder: EncoderEnsemble, settings: InversionSettings, index: int) -> np.ndarray:
+    """ROIs of a recording that judge a clip, ``(roi,)`` bool; the same in all its trials."""
+    return held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index)
 
 
 def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[Showing]:

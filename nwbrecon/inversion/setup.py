@@ -177,9 +177,12 @@ def gather(
     """Collect what all trials of a showing say about their clip."""
     given = settings.behavior == "given"
     return [
-        gather_evidence(encoder, aligned, trial, margins, behavior=given)
+        witness
         for (encoder, aligned), trials in zip(recordings, showing, strict=True)
         for trial in trials
+        for witness in gather_evidence(
+            encoder, aligned, trial, margins, behavior=given, stretch_seconds=settings.stretch_seconds
+        )
     ]
 
 

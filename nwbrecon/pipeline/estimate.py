@@ -212,7 +212,7 @@ def _inversion(
     height, width = aligned.frame_size
     covariance = autocovariance([video], (5, height - 1, width - 1), float(video.mean()))
     prior = MoviePrior(covariance, (margins.around(len(video)), height, width), float(video.mean()))
-    outcome = Reconstructor([gather_evidence(encoder, aligned, trial, margins)], prior, margins).run(1)
+    outcome = Reconstructor(gather_evidence(encoder, aligned, trial, margins), prior, margins).run(1)
     each = outcome.seconds / outcome.n_evaluations / margins.around(len(video))
 
     # line searches now and then need a second evaluation; a probe for the uncertainty is half of one

@@ -70,3 +70,22 @@ def test_a_clip_is_inverted_from_all_its_showings(small_setup, small_mouse, smal
     # the same probes, and more of what is known from more showings
     np.testing.assert_array_equal(one.information(seed=0), information)
     assert both.information(seed=0).mean() > 1.2 * information.mean()
+
+
+def test_a_clip_is_inverted_in_stretches_to_the_same_movie(small_setup, small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    showing = (tuple(aligned.trials_in("test")[:2]),)
+    whole, parts = (
+        invert(
+            small_setup,
+            [(small_encoder, aligned)],
+            showing,
+            InversionSettings(iterations=3, device="cpu", stretch_seconds=seconds),
+        )
+        for seconds in (10.0, 1.2)
+    )
+    assert len(whole.evidence) == 2
+    assert len(parts.evidence) > 4
+    assert parts.outcome.value == pytest.approx(whole.outcome.value, rel=1e-4)
+    np.testing.assert_allclose(parts.fit.video, whole.fit.video, atol=0.5)
+    assert parts.information(0).shape == whole.information(0).shape
