@@ -361,6 +361,10 @@ class InversionSettings(Settings):
     """Share of the ROIs that is held out to choose prior and weight."""
     selection_trials: Annotated[int, Field(ge=1)] = 8
     """Number of trials, each of another clip, on which prior and weight are chosen."""
+    noise: Literal["dispersion", "shared", "autoregressive"] = "dispersion"
+    """What is made of noise that is not white. ``dispersion``: an ROI counts by its noise in the long run. ``shared``,
+    ``autoregressive``: after that search there is another, half as long, by weighted least squares, for which noise is
+    whitened between the ROIs of a plane, of which one factor is taken away, or in time."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
     behavior: Literal["given", "withheld"] = "given"

@@ -16,6 +16,7 @@ from nwbrecon.config import EncoderSettings
 from nwbrecon.display import block, list_html, table_html
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.likelihoods import Likelihood, ZeroInflatedGamma, likelihood_for
+from nwbrecon.encoding.noise import ResidualNoise
 from nwbrecon.errors import EncoderError
 from nwbrecon.session import SignalKind
 from nwbrecon.storage import atomic_directory, digest, read_arrays, read_json, write_arrays, write_json
@@ -50,6 +51,8 @@ class EncoderEnsemble(nn.Module):
         Settings, splits and versions; what JSON can hold.
     likelihoods
         One a response group; ``None`` for those that the settings of training name, where these have no parameters.
+    noise
+        How residuals hang together; ``None`` where that was not estimated, as in encoders of earlier versions.
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class EncoderEnsemble(nn.Module):
         history: pd.DataFrame,
         info: dict[str, Any],
         likelihoods: Sequence[Likelihood] | None = None,
+        noise: ResidualNoise | None = None,
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.rois, self.kinds = rois, list(kinds)
         self.dispersion, self.linear_scores, self.validation_scores = dispersion, linear_scores, validation_scores
         self.gate, self.history, self.info, self._likelihoods = gate, history, info, likelihoods
+        self.noise = noise
         self.eval().requires_grad_(False)
 
     @property
@@ -161,7 +166,7 @@ class EncoderEnsemble(nn.Module):
         }
         for index, member in enumerate(self.encoders):
             arrays |= {f"member.{index}.{name}": value for name, value in member.state_dict().items()}
-        arrays |= self._likelihood_arrays()
+        arrays |= self._likelihood_arrays() | self._noise_arrays()
         with atomic_directory(folder) as path:
             write_arrays(path / "weights.safetensors", arrays)
             write_json(
@@ -239,12 +244,14 @@ class EncoderEnsemble(nn.Module):
             history=pd.DataFrame(kept["history"]),
             info=kept["info"],
             likelihoods=_read_likelihoods(arrays, len(kept["kinds"])),
+            noise=_read_noise(arrays),
         )
 
     def digest(self) -> str:
         """SHA-256 of the weights and the calibration."""
         hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
         hashes += [[name, digest(value.numpy().tobytes())] for name, value in self._likelihood_arrays().items()]
+        hashes += [[name, digest(value.tobytes())] for name, value in self._noise_arrays().items()]
         for member in self.encoders:
             for name, value in sorted(member.state_dict().items()):
                 hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
@@ -257,6 +264,9 @@ class EncoderEnsemble(nn.Module):
             if isinstance(likelihood, ZeroInflatedGamma)
             for name, value in (("size", likelihood.size), ("shape", likelihood.shape))
         }
+
+    def _noise_arrays(self) -> dict[str, np.ndarray]:
+        return {} if self.noise is None else {f"noise.{name}": value for name, value in self.noise.arrays().items()}
 
     def __repr__(self) -> str:
         correlation = float(np.nanmean(self.validation_scores))
@@ -296,3 +306,8 @@ def _read_likelihoods(arrays: dict[str, Any], n_groups: int) -> list[Likelihood]
         return None
     parameters = [[arrays[f"likelihood.{group}.{name}"] for name in ("size", "shape")] for group in range(n_groups)]
     return [ZeroInflatedGamma(*map(torch.from_numpy, values)) for values in parameters]
+
+
+def _read_noise(arrays: dict[str, Any]) -> ResidualNoise | None:
+    of_noise = {name.removeprefix("noise."): value for name, value in arrays.items() if name.startswith("noise.")}
+    return ResidualNoise(**of_noise) if of_noise else None

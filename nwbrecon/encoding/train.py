@@ -15,6 +15,7 @@ from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding.calibration import dispersion, gate
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.noise import fit_noise
 from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.sharing import check_core, check_together, settings_of_core
@@ -148,6 +149,7 @@ def _ensemble(
     )
     ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
+    ensemble.noise = fit_noise(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from nwbrecon.alignment import AlignedSession, behavior_on_frames
 from nwbrecon.encoding import Encoder, EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.encoding.likelihoods import Likelihood
+from nwbrecon.encoding.noise import ResidualNoise
 from nwbrecon.encoding.observation import LONGEST_INTERVAL, Observation, Window, observe
 from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.whitening import Whitening, whitening_for
 
 __all__ = ["Evidence", "Margins", "Objective", "gather_evidence"]
 
@@ -63,6 +66,9 @@ class Evidence:
         ``(roi,)`` weight of each ROI's log-likelihood: one over its dispersion.
     frames
         Which frames of the clip with its margins it looks at.
+    whitenings
+        What the squares of whitened residuals are taken of in place of the likelihoods, one a response group; ``None``
+        for the likelihoods.
     """
 
     encoder: Encoder
@@ -71,6 +77,7 @@ class Evidence:
     behavior: Tensor
     weights: Tensor
     frames: slice = field(default_factory=lambda: slice(None))
+    whitenings: list[Whitening] | None = None
 
     def loss(self, video: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of the responses given a video, up to a constant.
@@ -83,12 +90,36 @@ class Evidence:
             ``(roi,)`` 1 for the ROIs that count, otherwise 0; ``None`` for all.
         """
         rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        if self.whitenings is not None:
+            pairs = zip(self.observations, self.whitenings, strict=True)
+            return torch.stack([whitening.loss(seen, rates, chosen) for seen, whitening in pairs]).sum()
         weights = self.weights if chosen is None else self.weights * chosen
         total = video.new_zeros(())
         for seen, likelihood in zip(self.observations, self.likelihoods, strict=True):
             loss = likelihood.loss(seen.expected(rates), seen.measured)
             total = total + (loss * seen.known * weights[seen.rois]).sum()
         return total
+
+    @torch.no_grad()
+    def whitened(self, video: Tensor, noise: ResidualNoise, kind: Literal["shared", "autoregressive"]) -> Evidence:
+        """Give the same witness, for which the squares of whitened residuals take the place of the likelihoods.
+
+        Parameters
+        ----------
+        video
+            ``(1, time, height, width)`` grey levels of the frames that it looks at: variances are held at what the
+            likelihoods expect of the responses to it.
+        noise
+            How the residuals hang together.
+        kind
+            What is whitened, see `nwbrecon.inversion.whitening.Whitening`.
+        """
+        rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        whitenings = [
+            whitening_for(seen, likelihood, rates, noise, 1 / self.weights, kind)
+            for seen, likelihood in zip(self.observations, self.likelihoods, strict=True)
+        ]
+        return replace(self, whitenings=whitenings)
 
 
 def gather_evidence(

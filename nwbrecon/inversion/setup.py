@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -235,7 +236,7 @@ def invert(
     showing
         The trials.
     settings
-        How long to search, and whether behavior is told.
+        How long to search, what is made of noise, and whether behavior is told.
     snapshots
         Iterations at which the video is kept.
     """
@@ -245,6 +246,17 @@ def invert(
     start = prior.white(setup.margins.pad(decoded))
     fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight, start=start)
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
+    if settings.noise != "dispersion":
+        noises = {id(encoder): encoder.noise for encoder, _ in recordings if encoder.noise is not None}
+        with torch.no_grad():
+            video = prior.video(fit.white)
+        fit.judge_by(
+            [
+                witness.whitened(video[:, witness.frames], noises[id(witness.encoder)], settings.noise)
+                for witness in evidence
+            ]
+        )
+        outcome = fit.run(math.ceil(settings.iterations / 2), tolerance=settings.tolerance)
     return Inverted(fit, outcome, evidence, in_range(decoded))
 
 

@@ -216,7 +216,8 @@ def _inversion(
     each = outcome.seconds / outcome.n_evaluations / margins.around(len(video))
 
     # line searches now and then need a second evaluation; a probe for the uncertainty is half of one
-    clip = 1.2 * settings.iterations + (3 if settings.uncertainty else 0)
+    whitened = 1.0 if settings.noise == "dispersion" else 1.5
+    clip = 1.2 * settings.iterations * whitened + (3 if settings.uncertainty else 0)
     kinds = 2 if settings.prior == "auto" else 1
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
     n_validation = len(aligned.trials_in("validation"))
