@@ -244,7 +244,7 @@ def summarize(table: pd.DataFrame, costs: pd.DataFrame) -> None:
                 f"lower by more than 0.02 on {below} of {len(difference)} clips"
             )
     print("\nseconds a clip (the published method's scaled to 1000 iterations)")
-    print(costs.to_string(index=False))
+    print(costs.to_string(index=False), flush=True)
 
 
 if __name__ == "__main__":
