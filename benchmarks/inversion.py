@@ -25,14 +25,14 @@ import nwbrecon as nr
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import AlignmentSettings, Bauer2026Settings, InversionSettings, SimulationSettings
 from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.evaluation.evaluate import METRICS, likeness
 from nwbrecon.inversion.bauer2026 import reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstructions
-from nwbrecon.metrics import bootstrap_interval, dynamic_correlation, frame_correlations, pixel_correlation
+from nwbrecon.metrics import bootstrap_interval
 from nwbrecon.progress import progress_shown
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
 REPEATS = 4
-METRICS = ("pixel", "dynamic", "frame")
 
 
 def main() -> None:
@@ -99,23 +99,22 @@ def one_mouse(
     mask, rows = ours.mask, []
     for item in ours:
         true = aligned.trial(item.trials[0]).video
-        rows.append({"clip": item.clip, "method": "map", **scores(item.video, true, mask)})
-        rows.append({"clip": item.clip, "method": "ridge", **scores(item.baselines["ridge"], true, mask)})
+        rows.append({"clip": item.clip, "method": "map", **likeness(item.video, true, mask)})
+        rows.append({"clip": item.clip, "method": "ridge", **likeness(item.baselines["ridge"], true, mask)})
     cost = {"mouse": seed, "map_s": float(np.mean([item.info["seconds"] for item in ours]))}
     if arguments.iterations:
         seconds = []
         for trial in trials if arguments.every_clip else trials[index :: arguments.mice]:
             snapshots, spent = published(arguments, seed, encoder, aligned, trial)
             true = aligned.trial(trial).video
-            curve = [scores(video.astype(np.float32), true, mask) for video in snapshots]
-            best = int(np.argmax([row["pixel"] for row in curve]))
+            curve = [likeness(video.astype(np.float32), true, mask) for video in snapshots]
+            best = int(np.argmax([row["pixel_correlation"] for row in curve]))
             clip = aligned.trials.at[trial, "clip"]
             rows.append({"clip": clip, "method": f"published, {arguments.iterations} iterations", **curve[-1]})
             rows.append({"clip": clip, "method": "published, best iteration (oracle)", **curve[best]})
             seconds.append(spent / arguments.iterations * 1000)
-            print(
-                f"mouse {seed}, {clip}: published {curve[-1]['pixel']:.3f}, best {curve[best]['pixel']:.3f}", flush=True
-            )
+            last, picked = curve[-1]["pixel_correlation"], curve[best]["pixel_correlation"]
+            print(f"mouse {seed}, {clip}: published {last:.3f}, best {picked:.3f}", flush=True)
         cost |= {"published_1000_s": float(np.mean(seconds)), "ratio": float(np.mean(seconds)) / cost["map_s"]}
     return rows, cost
 
@@ -181,7 +180,7 @@ def fusion(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, Alig
         owner = mice[1][1] if method.startswith("second") else aligned
         for item in items:
             true = owner.trial(item.trials[0]).video
-            rows.append({"mouse": "fusion", "clip": item.clip, "method": method, **scores(item.video, true, mask)})
+            rows.append({"mouse": "fusion", "clip": item.clip, "method": method, **likeness(item.video, true, mask)})
     return rows
 
 
@@ -200,7 +199,7 @@ def selection(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, A
         for way, settings in ways.items():
             name = f"{way.replace(' ', '-')}-{arguments.seed + index}"
             made = inverted(arguments, name, encoder, aligned, trials, settings)
-            of_clips = [scores(item.video, aligned.trial(item.trials[0]).video, made.mask) for item in made]
+            of_clips = [likeness(item.video, aligned.trial(item.trials[0]).video, made.mask) for item in made]
             means = pd.DataFrame(of_clips).mean().to_dict()
             rows.append({"mouse": index, "way": way, "weight": made.info["prior_weight"], **means})
     table = pd.DataFrame(rows)
@@ -210,15 +209,6 @@ def selection(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, A
     print("\nprior weight: each, and as chosen (means over clips; the best is an oracle's, metric by metric)")
     print(table.round(3).to_string(index=False))
     return table
-
-
-def scores(video: np.ndarray, true: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Correlations over the mask."""
-    return {
-        "pixel": pixel_correlation(video, true, mask),
-        "dynamic": dynamic_correlation(video, true, mask),
-        "frame": float(np.nanmean(frame_correlations(video, true, mask))),
-    }
 
 
 def summarize(table: pd.DataFrame, costs: pd.DataFrame) -> None:

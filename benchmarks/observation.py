@@ -12,7 +12,6 @@ in time (``inversion.noise``). All are scored on the same pixels; encoders on ea
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -20,23 +19,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from mice import simulated
 
 import nwbrecon as nr
 from nwbrecon.alignment import AlignedGroup, AlignedSession, responses_on_frames
 from nwbrecon.config import InversionSettings, SimulationSettings
 from nwbrecon.encoding.prediction import single_trial_correlation
-from nwbrecon.metrics import (
-    bootstrap_interval,
-    dynamic_correlation,
-    frame_correlations,
-    pixel_correlation,
-    time_band_correlations,
-)
+from nwbrecon.evaluation.evaluate import METRICS, likeness
+from nwbrecon.metrics import bootstrap_interval, time_band_correlations
 from nwbrecon.progress import progress_shown
 from nwbrecon.session import SignalKind
 from nwbrecon.storage import write_json
 
-SCORES = ["pixel", "dynamic", "frame"]
 EDGES = np.array([0.0, 0.5, 1.0, 2.0, 4.0, 8.0])
 BANDS = [f"{low:g}-{high:g} Hz" for low, high in pairwise(EDGES)]
 OWN, RESAMPLED = "own sample times", "resampled to frames"
@@ -105,11 +99,7 @@ def recording(arguments: argparse.Namespace) -> AlignedSession:
         clip_seconds=arguments.seconds,
         test_clips=arguments.clips,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mouse.nwb"
-        nr.simulate(path, settings)
-        with nr.open_session(path) as session:
-            return nr.align(session)
+    return simulated(settings)
 
 
 def resampled(aligned: AlignedSession) -> AlignedSession:
@@ -140,9 +130,7 @@ def scores(video: np.ndarray, true: np.ndarray, aligned: AlignedSession, mask: n
     """Correlations over the mask, and those of what changes at each temporal frequency."""
     bands = time_band_correlations(video, true, aligned.frame_rate, EDGES, mask)
     return {
-        "pixel": pixel_correlation(video, true, mask),
-        "dynamic": dynamic_correlation(video, true, mask),
-        "frame": float(np.nanmean(frame_correlations(video, true, mask))),
+        **likeness(video, true, mask),
         **dict(zip(BANDS, bands.tolist(), strict=True)),
     }
 
@@ -151,9 +139,10 @@ def summarize(table: pd.DataFrame) -> None:
     """Print means over clips, and differences clip by clip."""
     names = {key: f"{key[0]}, {key[1]}" for key in table.groupby(["way", "noise"], sort=False).groups}
     by_clip = {name: table[(table["way"] == way) & (table["noise"] == noise)] for (way, noise), name in names.items()}
-    by_clip = {name: rows.set_index("clip")[SCORES + BANDS] for name, rows in by_clip.items()}
+    by_clip = {name: rows.set_index("clip")[[*METRICS, *BANDS]] for name, rows in by_clip.items()}
     first, *others = by_clip
-    for columns, title in ((SCORES, "correlation with the true movie"), (BANDS, "correlation by temporal frequency")):
+    titles = ((METRICS, "correlation with the true movie"), (BANDS, "correlation by temporal frequency"))
+    for columns, title in titles:
         rows = [
             {"responses, noise": name, **{column: interval(values[column]) for column in columns}}
             for name, values in by_clip.items()

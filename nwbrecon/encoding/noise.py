@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from nwbrecon.alignment import AlignedSession
+from nwbrecon.encoding.calibration import drawn_to_typical, filled_with_typical
 from nwbrecon.encoding.encoder import Encoder
 from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.prediction import predict_samples
@@ -85,17 +86,17 @@ def fit_noise(
         variances = [likelihood.variance(torch.from_numpy(values)).numpy() for values in expected]
         known = np.concatenate([np.isfinite(values) for values in variances])
         total = np.where(known, np.concatenate(variances), 0.0).sum(axis=0)
-        floor = _FLOOR * _typical(total / np.maximum(known.sum(axis=0), 1), total > 0)
+        floor = _FLOOR * filled_with_typical(total / np.maximum(known.sum(axis=0), 1), total > 0)
         standard = [
             (seen - mean) / np.sqrt(variance + floor)
             for seen, mean, variance in zip(measured, expected, variances, strict=True)
         ]
         variance = _mean_product(standard, standard)
-        variance = np.exp(_shrunk(np.log(_typical(variance, variance > 0))))
+        variance = np.exp(drawn_to_typical(np.log(filled_with_typical(variance, variance > 0)), _OWN))
         now, before = [values[1:] for values in standard], [values[:-1] for values in standard]
         with np.errstate(invalid="ignore", divide="ignore"):
             lagged = _mean_product(now, before) / np.sqrt(_mean_product(now, now) * _mean_product(before, before))
-        autocorrelation = _shrunk(_typical(lagged, np.isfinite(lagged)))
+        autocorrelation = drawn_to_typical(filled_with_typical(lagged, np.isfinite(lagged)), _OWN)
         parts.append(
             ResidualNoise(
                 floor,
@@ -155,12 +156,3 @@ def _mean_product(one: list[np.ndarray], other: list[np.ndarray]) -> np.ndarray:
     product = np.concatenate(one) * np.concatenate(other)
     known = np.isfinite(product)
     return np.where(known, product, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-
-
-def _typical(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Take an ROI of which nothing is known for a typical one."""
-    return np.where(known, values, np.median(values[known]) if known.any() else 1.0)
-
-
-def _shrunk(values: np.ndarray) -> np.ndarray:
-    return _OWN * values + (1 - _OWN) * np.median(values)

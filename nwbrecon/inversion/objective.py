@@ -66,6 +66,8 @@ class Evidence:
         ``(roi,)`` weight of each ROI's log-likelihood: one over its dispersion.
     frames
         Which frames of the clip with its margins it looks at.
+    noise
+        How the residuals of the ROIs hang together; ``None`` where the encoder does not say.
     whitenings
         What the squares of whitened residuals are taken of in place of the likelihoods, one a response group; ``None``
         for the likelihoods.
@@ -77,6 +79,7 @@ class Evidence:
     behavior: Tensor
     weights: Tensor
     frames: slice = field(default_factory=lambda: slice(None))
+    noise: ResidualNoise | None = None
     whitenings: list[Whitening] | None = None
 
     def loss(self, video: Tensor, chosen: Tensor | None = None) -> Tensor:
@@ -101,7 +104,7 @@ class Evidence:
         return total
 
     @torch.no_grad()
-    def whitened(self, video: Tensor, noise: ResidualNoise, kind: Literal["shared", "autoregressive"]) -> Evidence:
+    def whitened(self, video: Tensor, kind: Literal["shared", "autoregressive"]) -> Evidence:
         """Give the same witness, for which the squares of whitened residuals take the place of the likelihoods.
 
         Parameters
@@ -109,14 +112,13 @@ class Evidence:
         video
             ``(1, time, height, width)`` grey levels of the frames that it looks at: variances are held at what the
             likelihoods expect of the responses to it.
-        noise
-            How the residuals hang together.
         kind
             What is whitened, see `nwbrecon.inversion.whitening.Whitening`.
         """
+        assert self.noise is not None
         rates = self.encoder.predict_rates(video[:, None], self.behavior)
         whitenings = [
-            whitening_for(seen, likelihood, rates, noise, 1 / self.weights, kind)
+            whitening_for(seen, likelihood, rates, self.noise, 1 / self.weights, kind)
             for seen, likelihood in zip(self.observations, self.likelihoods, strict=True)
         ]
         return replace(self, whitenings=whitenings)
@@ -172,7 +174,7 @@ def gather_evidence(
         observations = observe(aligned, [window], warm_up=max(0, margins.lead - frames.start), device=device)
         if own > 0 or frames.stop < n_frames:
             observations = [seen.ending_in(slice(own, frames.stop - frames.start)) for seen in observations]
-        witnesses.append(Evidence(encoder, likelihoods, observations, told[:, frames], weights, frames))
+        witnesses.append(Evidence(encoder, likelihoods, observations, told[:, frames], weights, frames, encoder.noise))
     return witnesses
 
 

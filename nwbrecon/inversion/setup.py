@@ -247,15 +247,9 @@ def invert(
     fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight, start=start)
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
     if settings.noise != "dispersion":
-        noises = {id(encoder): encoder.noise for encoder, _ in recordings if encoder.noise is not None}
         with torch.no_grad():
             video = prior.video(fit.white)
-        fit.judge_by(
-            [
-                witness.whitened(video[:, witness.frames], noises[id(witness.encoder)], settings.noise)
-                for witness in evidence
-            ]
-        )
+        fit.judge_by([witness.whitened(video[:, witness.frames], settings.noise) for witness in evidence])
         outcome = fit.run(math.ceil(settings.iterations / 2), tolerance=settings.tolerance)
     return Inverted(fit, outcome, evidence, in_range(decoded))
 
