@@ -278,10 +278,25 @@ class TrainingSettings(Settings):
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Share of the running mean of the weights that is kept at each step."""
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the stretches in which a box of the picture comes from another stretch; their responses count by area
+    (CutMix)."""
+    readout_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights of an ROI's readout that are left out of a step, others in each."""
     tune_core: bool = False
     """Let a core that is taken over from another encoder learn on, rather than leave it as it is."""
+    teacher_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Weight of what a teacher predicts, where there is one; what was measured has the rest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; ``auto`` takes the GPU where there is one."""
+    devices: Annotated[int, Field(ge=1)] = 1
+    """Number of GPUs that share each gradient step (of processes, on a CPU); more than one needs the extra
+    ``cluster``."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``fp32``: single precision. ``bf16``: filters in bfloat16, readout and loss in single precision. ``auto`` is
+    ``bf16`` on a GPU that computes in it and ``fp32`` elsewhere."""
+    compile: bool = False
+    """Compile the encoder for training (``torch.compile``): minutes at the start, faster steps on a GPU."""
     seed: int = 0
     """Seed of initial weights and data order."""
 

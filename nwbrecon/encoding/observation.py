@@ -56,7 +56,7 @@ class Observation:
     measured
         ``(batch, sample, roi)``; zero where not known.
     known
-        ``(batch, sample, roi)`` 1 where measured and predictable, otherwise 0.
+        ``(batch, sample, roi)`` 1 where measured and predictable, otherwise 0; in between for what counts in part.
     kind
         Kind of signal.
     """
@@ -81,6 +81,10 @@ class Observation:
             measured=self.measured[:, ends],
             known=self.known[:, ends],
         )
+
+    def part(self, windows: slice) -> Observation:
+        """Give some of the windows."""
+        return replace(self, weights=self.weights[windows], measured=self.measured[windows], known=self.known[windows])
 
     def to(self, device: torch.device | str) -> Observation:
         """Copy on another device."""
