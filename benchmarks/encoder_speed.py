@@ -4,7 +4,8 @@ DwiseNeuro has the published size (expansion 7; one readout, of 8000 ROIs; rando
 frames. ``published``: as its authors run it, with gradients of the parameters that nobody uses. ``frozen``: without
 these. ``fused``: `nwbrecon.encoding.dwiseneuro.FusedDwiseNeuro`. ``ours``: the default `VideoEncoder` with as many
 ROIs, given 96 frames at once; its time is per 16 frames. All take turns, so that a busy machine slows all of them;
-ratios are medians over rounds.
+ratios are medians over rounds. Threads that wait sleep: by default those of OpenMP spin, and where other programs
+compute too they keep the thread that is waited for from its processor, until all that is measured is waiting.
 
     python benchmarks/encoder_speed.py [--rounds 5] [--threads N] [--device cuda] [--json FILE]
 """
@@ -13,11 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+# OpenMP reads it when torch is loaded
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 from torch import Tensor

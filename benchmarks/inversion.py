@@ -1,8 +1,10 @@
 """Inversion side by side: ours, the published method, and the linear decoder, on the same encoders and clips.
 
 Simulates mice that all see the same movies, trains one encoder each, and reconstructs the first showing of every test
-clip with each method. The published method runs for ``--iterations``; its best iteration is chosen with the true movie,
-which nobody has: an upper bound. Then clips are reconstructed from two mice together, and from four showings.
+clip with each method. The published method, which takes long, runs for ``--iterations``, and each clip by it in one of
+the mice, who take turns (``--every-clip``: in all of them). Its best iteration is chosen with the true movie, which
+nobody has: an upper bound. Then clips are reconstructed from two mice together, and from four showings, and under each
+prior weight that there is to choose from, to tell how far the choices are from the best.
 
 Everything that takes long is kept in ``--out``, so that the same command goes on where it was stopped.
 
@@ -23,14 +25,14 @@ import nwbrecon as nr
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import AlignmentSettings, Bauer2026Settings, InversionSettings, SimulationSettings
 from nwbrecon.encoding import EncoderEnsemble
+from nwbrecon.evaluation.evaluate import METRICS, likeness
 from nwbrecon.inversion.bauer2026 import reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstructions
-from nwbrecon.metrics import bootstrap_interval, dynamic_correlation, frame_correlations, pixel_correlation
+from nwbrecon.metrics import bootstrap_interval
 from nwbrecon.progress import progress_shown
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
 REPEATS = 4
-METRICS = ("pixel", "dynamic", "frame")
 
 
 def main() -> None:
@@ -39,10 +41,11 @@ def main() -> None:
     parser.add_argument("--movies", type=Path, help="npz or folder of movies to show instead of made ones")
     parser.add_argument("--mice", type=int, default=2)
     parser.add_argument("--clips", type=int, default=8, help="test clips, each of another film")
-    parser.add_argument("--seconds", type=float, default=2.5, help="length of a test clip")
-    parser.add_argument("--rois", type=int, default=300)
-    parser.add_argument("--minutes", type=float, default=6.0, help="minutes of unique training movie")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a test clip")
+    parser.add_argument("--rois", type=int, default=600)
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes of unique training movie")
     parser.add_argument("--iterations", type=int, default=1000, help="of the published method; 0 leaves it out")
+    parser.add_argument("--every-clip", action="store_true", help="the published method on every clip of every mouse")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first mouse, and of the movies")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -50,13 +53,15 @@ def main() -> None:
     mice = [mouse(arguments, arguments.seed + index) for index in range(arguments.mice)]
     rows, costs = [], []
     for index, (encoder, aligned) in enumerate(mice):
-        made, cost = one_mouse(arguments, arguments.seed + index, encoder, aligned)
+        made, cost = one_mouse(arguments, index, encoder, aligned)
         rows += [{"mouse": index, **row} for row in made]
         costs.append(cost)
     rows += fusion(arguments, mice)
     table = pd.DataFrame(rows)
     summarize(table, pd.DataFrame(costs))
-    write_json(arguments.out / "inversion.json", {"clips": table.to_dict(orient="list"), "costs": costs})
+    weights = selection(arguments, mice)
+    report = {"clips": table.to_dict(orient="list"), "costs": costs, "selection": weights.to_dict(orient="list")}
+    write_json(arguments.out / "inversion.json", report)
 
 
 def mouse(arguments: argparse.Namespace, seed: int) -> tuple[EncoderEnsemble, AlignedSession]:
@@ -85,31 +90,31 @@ def mouse(arguments: argparse.Namespace, seed: int) -> tuple[EncoderEnsemble, Al
 
 
 def one_mouse(
-    arguments: argparse.Namespace, seed: int, encoder: EncoderEnsemble, aligned: AlignedSession
+    arguments: argparse.Namespace, index: int, encoder: EncoderEnsemble, aligned: AlignedSession
 ) -> tuple[list[dict], dict]:
     """Scores of each clip by each method, and what a clip costs."""
+    seed = arguments.seed + index
     trials = aligned.trials_in("test", repeats=[0])
     ours = inverted(arguments, f"map-{seed}", encoder, aligned, trials, InversionSettings())
     mask, rows = ours.mask, []
     for item in ours:
         true = aligned.trial(item.trials[0]).video
-        rows.append({"clip": item.clip, "method": "map", **scores(item.video, true, mask)})
-        rows.append({"clip": item.clip, "method": "ridge", **scores(item.baselines["ridge"], true, mask)})
+        rows.append({"clip": item.clip, "method": "map", **likeness(item.video, true, mask)})
+        rows.append({"clip": item.clip, "method": "ridge", **likeness(item.baselines["ridge"], true, mask)})
     cost = {"mouse": seed, "map_s": float(np.mean([item.info["seconds"] for item in ours]))}
     if arguments.iterations:
         seconds = []
-        for trial in trials:
+        for trial in trials if arguments.every_clip else trials[index :: arguments.mice]:
             snapshots, spent = published(arguments, seed, encoder, aligned, trial)
             true = aligned.trial(trial).video
-            curve = [scores(video.astype(np.float32), true, mask) for video in snapshots]
-            best = int(np.argmax([row["pixel"] for row in curve]))
+            curve = [likeness(video.astype(np.float32), true, mask) for video in snapshots]
+            best = int(np.argmax([row["pixel_correlation"] for row in curve]))
             clip = aligned.trials.at[trial, "clip"]
             rows.append({"clip": clip, "method": f"published, {arguments.iterations} iterations", **curve[-1]})
             rows.append({"clip": clip, "method": "published, best iteration (oracle)", **curve[best]})
             seconds.append(spent / arguments.iterations * 1000)
-            print(
-                f"mouse {seed}, {clip}: published {curve[-1]['pixel']:.3f}, best {curve[best]['pixel']:.3f}", flush=True
-            )
+            last, picked = curve[-1]["pixel_correlation"], curve[best]["pixel_correlation"]
+            print(f"mouse {seed}, {clip}: published {last:.3f}, best {picked:.3f}", flush=True)
         cost |= {"published_1000_s": float(np.mean(seconds)), "ratio": float(np.mean(seconds)) / cost["map_s"]}
     return rows, cost
 
@@ -175,17 +180,35 @@ def fusion(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, Alig
         owner = mice[1][1] if method.startswith("second") else aligned
         for item in items:
             true = owner.trial(item.trials[0]).video
-            rows.append({"mouse": "fusion", "clip": item.clip, "method": method, **scores(item.video, true, mask)})
+            rows.append({"mouse": "fusion", "clip": item.clip, "method": method, **likeness(item.video, true, mask)})
     return rows
 
 
-def scores(video: np.ndarray, true: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Correlations over the mask."""
-    return {
-        "pixel": pixel_correlation(video, true, mask),
-        "dynamic": dynamic_correlation(video, true, mask),
-        "frame": float(np.nanmean(frame_correlations(video, true, mask))),
-    }
+def selection(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, AlignedSession]]) -> pd.DataFrame:
+    """Scores under each prior weight, and under those that are chosen without the movies; prints them.
+
+    Cells of like tuning share noise, and some ROIs are the same cell: what misleads a choice by held-out ROIs.
+    """
+    plain = InversionSettings(uncertainty=False)
+    ways = {
+        f"weight {weight:g}": plain.model_copy(update={"prior_weight": weight}) for weight in plain.candidate_weights
+    } | {f"chosen by {way}": plain.model_copy(update={"choose_by": way}) for way in ("validation", "held-out")}
+    rows = []
+    for index, (encoder, aligned) in enumerate(mice):
+        trials = aligned.trials_in("test", repeats=[0])
+        for way, settings in ways.items():
+            name = f"{way.replace(' ', '-')}-{arguments.seed + index}"
+            made = inverted(arguments, name, encoder, aligned, trials, settings)
+            of_clips = [likeness(item.video, aligned.trial(item.trials[0]).video, made.mask) for item in made]
+            means = pd.DataFrame(of_clips).mean().to_dict()
+            rows.append({"mouse": index, "way": way, "weight": made.info["prior_weight"], **means})
+    table = pd.DataFrame(rows)
+    best = table[table["way"].str.startswith("weight")].groupby("mouse")[list(METRICS)].max()
+    for metric in METRICS:
+        table[f"{metric} - best"] = table[metric] - table["mouse"].map(best[metric])
+    print("\nprior weight: each, and as chosen (means over clips; the best is an oracle's, metric by metric)")
+    print(table.round(3).to_string(index=False))
+    return table
 
 
 def summarize(table: pd.DataFrame, costs: pd.DataFrame) -> None:
@@ -203,7 +226,7 @@ def summarize(table: pd.DataFrame, costs: pd.DataFrame) -> None:
     wide = single.pivot(index=["mouse", "clip"], columns="method", values=list(METRICS))
     for method in [name for name in single["method"].unique() if name != "map"]:
         for metric in METRICS:
-            difference = (wide[metric, "map"] - wide[metric, method]).to_numpy()
+            difference = (wide[metric, "map"] - wide[metric, method]).dropna().to_numpy()
             mean, low, high = bootstrap_interval(difference)
             below = int((difference < -0.02).sum())
             print(
@@ -211,7 +234,7 @@ def summarize(table: pd.DataFrame, costs: pd.DataFrame) -> None:
                 f"lower by more than 0.02 on {below} of {len(difference)} clips"
             )
     print("\nseconds a clip (the published method's scaled to 1000 iterations)")
-    print(costs.to_string(index=False))
+    print(costs.to_string(index=False), flush=True)
 
 
 if __name__ == "__main__":

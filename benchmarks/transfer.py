@@ -12,7 +12,6 @@ Prints single-trial correlations, means over ROIs, and writes JSON.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mice import simulated
 
 import nwbrecon as nr
 from nwbrecon.config import SimulationSettings, TrainingSettings
@@ -83,13 +83,6 @@ def main() -> None:
                 report(rows, f"new mouse, {minutes:g} min", how, given, fewer, seconds, base)
     print("\n" + pd.DataFrame(rows).to_string(index=False))
     write_json(arguments.out, {"rows": rows, "arguments": vars(arguments)})
-
-
-def simulated(settings: SimulationSettings) -> nr.AlignedSession:
-    with tempfile.TemporaryDirectory() as folder:
-        path = nr.simulate(Path(folder) / "mouse.nwb", settings)
-        with nr.open_session(path) as session:
-            return nr.align(session)
 
 
 def timed(sessions: Any, training: TrainingSettings, **options: Any) -> tuple[Any, float]:

@@ -207,6 +207,8 @@ class EncoderSettings(Settings):
 
     learning: ClassVar[dict[str, Any]] = {}
     """Settings of training whose defaults are others for this architecture."""
+    without: ClassVar[tuple[str, ...]] = ()
+    """Settings of training that must be 0 for want of what they act on."""
     architecture: Literal["quadrature"] = "quadrature"
     """Which architecture this is."""
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
@@ -237,8 +239,12 @@ class DwiseNeuroSettings(Settings):
         "batch_windows": 12,
         "learning_rate": 2e-3,
         "weight_decay": 0.05,
+        "readout_penalty": 0.0,
+        "gain_penalty": 0.0,
     }
     """Settings of training whose defaults are others for this architecture."""
+    without: ClassVar[tuple[str, ...]] = ("readout_penalty", "gain_penalty", "readout_dropout")
+    """Settings of training that must be 0 for want of what they act on."""
     architecture: Literal["dwiseneuro"] = "dwiseneuro"
     """Which architecture this is."""
     readout_outputs: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -367,15 +373,35 @@ class TrainingSettings(Settings):
     """Gradients longer than this are shortened to it."""
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Share of the running mean of the weights that is kept at each step."""
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the stretches in which a box of the picture comes from another stretch; their responses count by area
+    (CutMix)."""
+    readout_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights of an ROI's readout that are left out of a step, others in each."""
     tune_core: bool = False
     """Let a core that is taken over from another encoder learn on, rather than leave it as it is."""
+    teacher_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Weight of what a teacher predicts, where there is one; what was measured has the rest."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; ``auto`` takes the GPU where there is one."""
+    devices: Annotated[int, Field(ge=1)] = 1
+    """Number of GPUs that share each gradient step (of processes, on a CPU); more than one needs the extra
+    ``cluster``."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``fp32``: single precision. ``bf16``: filters in bfloat16, readout and loss in single precision. ``auto`` is
+    ``bf16`` on a GPU that computes in it and ``fp32`` elsewhere."""
+    compile: bool = False
+    """Compile the encoder for training (``torch.compile``): minutes at the start, faster steps on a GPU."""
     seed: int = 0
     """Seed of initial weights and data order."""
 
     def suited_to(self, encoder: EncoderSettings | DwiseNeuroSettings) -> TrainingSettings:
         """Take what was not asked for by name from what suits an architecture.
+
+        Raises
+        ------
+        SettingsError
+            If something is asked for that the architecture has no part for.
 
         Examples
         --------
@@ -383,7 +409,15 @@ class TrainingSettings(Settings):
         3
         """
         others = {name: value for name, value in encoder.learning.items() if name not in self.model_fields_set}
-        return self.model_copy(update=others) if others else self
+        suited = self.model_copy(update=others) if others else self
+        for name in encoder.without:
+            if value := getattr(suited, name):
+                raise SettingsError(
+                    f"training.{name} is {value:g}.",
+                    f"The architecture {encoder.architecture!r} has nothing that it would act on.",
+                    "Leave it out, or set it to 0.",
+                )
+        return suited
 
 
 class Bauer2026Settings(Settings):
@@ -459,14 +493,21 @@ class InversionSettings(Settings):
     no movie need be known; so, too, where there are no validation clips."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""
-    selection_trials: Annotated[int, Field(ge=1)] = 4
+    selection_trials: Annotated[int, Field(ge=1)] = 8
     """Number of trials, each of another clip, on which prior and weight are chosen."""
+    noise: Literal["dispersion", "shared", "autoregressive"] = "dispersion"
+    """What is made of noise that is not white. ``dispersion``: an ROI counts by its noise in the long run. ``shared``,
+    ``autoregressive``: after that search there is another, half as long, by weighted least squares, for which noise is
+    whitened between the ROIs of a plane, of which one factor is taken away, or in time."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
     behavior: Literal["given", "withheld"] = "given"
     """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed."""
     tail_seconds: Annotated[float, Field(ge=0)] = 0.3
     """Responses until so long after the clip's end are used; what was shown then is inferred too (s)."""
+    stretch_seconds: Annotated[float, Field(ge=1)] = 10.0
+    """Longer clips are predicted and compared with the responses stretch by stretch of about this length, one after the
+    other, to the same result: less needs less memory, and more is not faster (s)."""
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True

@@ -26,6 +26,7 @@ from nwbrecon.cli.options import (
     talking,
 )
 from nwbrecon.config import RunSettings
+from nwbrecon.errors import SettingsError
 
 __all__ = ["train"]
 
@@ -42,6 +43,14 @@ def train(
         Path | None,
         typer.Option(
             metavar="ENCODER", help="An encoder whose core is taken over: only readouts are fitted.", show_default=False
+        ),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ENCODER",
+            help="An encoder of the same source, whose predictions are learned from too.",
+            show_default=False,
         ),
     ] = None,
     signal: Signal = None,
@@ -69,6 +78,12 @@ def train(
         training__members=members,
     )
     with talking(as_json):
+        if teacher is not None and len(source) > 1:
+            raise SettingsError(
+                f"A teacher and {len(source)} sources were given.",
+                "A teacher teaches an encoder of its own recording.",
+                "Train on the sources one by one, or without a teacher.",
+            )
         found = [located(one, dandi_instance) for one in source]
         if dry_run:
             from nwbrecon.pipeline.estimate import estimate_together
@@ -77,7 +92,8 @@ def train(
         elif len(found) == 1:
             from nwbrecon.pipeline.single import train_encoder
 
-            show(train_encoder(found[0], out, settings, core=core, overwrite=overwrite), as_json)
+            made = train_encoder(found[0], out, settings, core=core, teacher=teacher, overwrite=overwrite)
+            show(made, as_json)
         else:
             from nwbrecon.pipeline.single import train_encoders
 

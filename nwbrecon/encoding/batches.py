@@ -2,18 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import TrainingSettings
-from nwbrecon.encoding.encoder import Encoder
+from nwbrecon.encoding.cutmix import Patch, draw_box, paste, paste_behavior
 from nwbrecon.encoding.likelihoods import Likelihood, fit_likelihoods
 from nwbrecon.encoding.observation import Observation, Window, observe, window_video
 from nwbrecon.errors import EncoderError
 
-__all__ = ["Batches", "turns"]
+__all__ = ["Batch", "Batches", "Stretch", "turns"]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What is learned from at a time.
+
+    Attributes
+    ----------
+    window
+        Where it is in the session.
+    patch
+        What is pasted into its picture; ``None`` leaves it as it was shown.
+    """
+
+    window: Window
+    patch: Patch | None = None
+
+
+@dataclass
+class Batch:
+    """Stretches of one length: what was shown, and what the cells did.
+
+    Attributes
+    ----------
+    video, behavior
+        As an encoder takes them.
+    targets
+        What was measured during the stretches, one a response group; and, where something was pasted, what was
+        measured during the stretches that this is from. ``known`` is the share of the picture that a sample belongs to.
+    """
+
+    video: Tensor
+    behavior: Tensor
+    targets: list[list[Observation]]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    @property
+    def n_known(self) -> Tensor:
+        """Number of samples known, by their share of the picture."""
+        return torch.stack([seen.known.sum() for target in self.targets for seen in target]).sum()
+
+    def part(self, rows: slice, device: torch.device) -> Batch:
+        """Give some of the stretches, on a device."""
+        targets = [[seen.part(rows).to(device) for seen in target] for target in self.targets]
+        return Batch(self.video[rows].to(device), self.behavior[rows].to(device), targets)
+
+    def loss(self, rates: Tensor, likelihoods: Sequence[Likelihood], teacher: Tensor | None = None) -> Tensor:
+        """Sum over known samples of the negative log-likelihood.
+
+        Parameters
+        ----------
+        rates
+            ``(batch, roi, time)``, as predicted.
+        likelihoods
+            One a response group.
+        teacher
+            Rates that take the place of what was measured.
+        """
+        losses = [
+            likelihood.loss(seen.expected(rates), seen.measured if teacher is None else seen.expected(teacher))
+            * seen.known
+            for target in self.targets
+            for seen, likelihood in zip(target, likelihoods, strict=True)
+        ]
+        return torch.stack([loss.sum() for loss in losses]).sum()
 
 
 class Batches:
@@ -41,7 +111,7 @@ class Batches:
     def __init__(
         self, aligned: AlignedSession, settings: TrainingSettings, warm_up: int, least_frames: int = 1
     ) -> None:
-        self.aligned, self.settings = aligned, settings
+        self.aligned, self.settings, self.warm_up = aligned, settings, warm_up
         self.train_trials, self.validation_trials = aligned.trials_in("train"), aligned.trials_in("validation")
         if not self.train_trials or not self.validation_trials:
             raise EncoderError(
@@ -55,10 +125,10 @@ class Batches:
         if lengths.max() < shortest:
             raise EncoderError(
                 f"The longest training trial has {lengths.max()} frames.",
-                f"At least {shortest} are needed for a memory of {warm_up + 1} frames."
-                if warm_up
-                else f"The encoder predicts at least {shortest} at a time.",
-                "Shorten memory_seconds or use longer clips." if warm_up else "Use longer clips.",
+                f"An encoder predicts at least {least_frames} at a time."
+                if least_frames >= 2 * warm_up
+                else f"At least {shortest} are needed for a memory of {warm_up + 1} frames.",
+                "Use longer clips." if least_frames >= 2 * warm_up else "Shorten memory_seconds or use longer clips.",
             )
         window = max(warm_up + round(settings.window_seconds * aligned.frame_rate), least_frames)
         self.window = min(window, int(lengths.max()))
@@ -67,19 +137,46 @@ class Batches:
         self.chance = chance / chance.sum()
         self.n_steps = max(1, round(lengths.sum() / (self.window - warm_up) / settings.batch_windows))
 
-    def draw(self, order: np.random.Generator) -> list[Window]:
-        """Draw the windows of a batch, which are of one length."""
-        picked = order.choice(len(self.lengths), self.settings.batch_windows, p=self.chance)
-        window = min(self.window, int(self.lengths[picked].min()))
+    def draw(self, order: np.random.Generator) -> list[Stretch]:
+        """Draw the stretches of a batch, which are of one length."""
+        settings = self.settings
+        picked = order.choice(len(self.lengths), settings.batch_windows, p=self.chance)
+        n_frames = min(self.window, int(self.lengths[picked].min()))
+        windows = [self._draw_window(order, int(index), n_frames) for index in picked]
+        if not settings.cutmix:
+            return [Stretch(window) for window in windows]
+        mixed = order.random(len(windows)) < settings.cutmix
         return [
-            Window(self.train_trials[index], int(order.integers(0, self.lengths[index] - window + 1)), window)
-            for index in picked
+            Stretch(window, self._draw_patch(order, n_frames) if mix else None)
+            for window, mix in zip(windows, mixed, strict=True)
         ]
 
-    def loss(self, encoder: Encoder, windows: list[Window], device: torch.device) -> Tensor:
-        """Mean over known samples of the negative log-likelihood of what was measured."""
-        rates = encoder.predict_rates(*window_video(self.aligned, windows, device))
-        return _loss(rates, observe(self.aligned, windows, warm_up=encoder.warm_up, device=device), self.likelihoods)
+    def load(self, stretches: Sequence[Stretch]) -> Batch:
+        """Read what stretches of one length hold."""
+        windows, patches = [one.window for one in stretches], [one.patch for one in stretches]
+        video, behavior = window_video(self.aligned, windows)
+        seen = observe(self.aligned, windows, warm_up=self.warm_up)
+        if not any(patches):
+            return Batch(video, behavior, [seen])
+        sources = [window if patch is None else patch.window for window, patch in zip(windows, patches, strict=True)]
+        pasted_video, pasted_behavior = window_video(self.aligned, sources)
+        paste(video, pasted_video, patches)
+        paste_behavior(behavior, pasted_behavior, patches)
+        pasted = observe(self.aligned, sources, warm_up=self.warm_up)
+        share = torch.tensor([0.0 if patch is None else patch.share for patch in patches])[:, None, None]
+        for group in seen:
+            group.known *= 1 - share
+        for group in pasted:
+            group.known *= share
+        return Batch(video, behavior, [seen, pasted])
+
+    def _draw_window(self, order: np.random.Generator, index: int, n_frames: int) -> Window:
+        return Window(self.train_trials[index], int(order.integers(0, self.lengths[index] - n_frames + 1)), n_frames)
+
+    def _draw_patch(self, order: np.random.Generator, n_frames: int) -> Patch:
+        chance = np.where(self.lengths < n_frames, 0, self.chance)
+        index = int(order.choice(len(self.lengths), p=chance / chance.sum()))
+        return Patch(self._draw_window(order, index, n_frames), *draw_box(order, self.aligned.frame_size))
 
 
 def turns(n_steps: list[int]) -> list[int]:
@@ -92,11 +189,3 @@ def turns(n_steps: list[int]) -> list[int]:
     """
     places = [((step + 0.5) / count, session) for session, count in enumerate(n_steps) for step in range(count)]
     return [session for _, session in sorted(places)]
-
-
-def _loss(rates: Tensor, observations: list[Observation], likelihoods: list[Likelihood]) -> Tensor:
-    total = sum(
-        ((likelihood.loss(seen.expected(rates), seen.measured) * seen.known).sum())
-        for seen, likelihood in zip(observations, likelihoods, strict=True)
-    )
-    return torch.as_tensor(total) / sum(seen.known.sum() for seen in observations).clamp_min(1)  # type: ignore[union-attr]

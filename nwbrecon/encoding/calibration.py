@@ -15,7 +15,7 @@ from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.prediction import nan_correlation, predict_samples
 from nwbrecon.metrics import bootstrap_interval
 
-__all__ = ["Gate", "dispersion", "gate", "other_movie"]
+__all__ = ["Gate", "dispersion", "drawn_to_typical", "filled_with_typical", "gate", "other_movie"]
 
 # ROIs whose held-out activity a linear fit predicted at least this well take part in the gate
 _VISUAL_CORRELATION = 0.1
@@ -68,8 +68,17 @@ def dispersion(
             # NaN for an ROI that was never measured: it is taken for a typical one
             ratios.append((np.add.reduceat(residual, starts) ** 2).sum(axis=0) / variance.sum(axis=0))
     logarithm = np.log(np.concatenate(ratios).clip(1e-3))
-    typical = np.nanmedian(logarithm)
-    return np.exp(0.8 * np.where(np.isfinite(logarithm), logarithm, typical) + 0.2 * typical)
+    return np.exp(drawn_to_typical(filled_with_typical(logarithm, np.isfinite(logarithm)), 0.8))
+
+
+def filled_with_typical(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Take an ROI ``(roi,)`` of which nothing is known for a typical one; for one, where none is known."""
+    return np.where(known, values, np.median(values[known]) if known.any() else 1.0)
+
+
+def drawn_to_typical(values: np.ndarray, own: float) -> np.ndarray:
+    """Believe an ROI's own estimate ``(roi,)`` by the share ``own``; the rest is the median over ROIs."""
+    return own * values + (1 - own) * np.median(values)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from nwbrecon.config import Architecture
 from nwbrecon.display import block, list_html, table_html
 from nwbrecon.encoding.architectures import make_encoder
 from nwbrecon.encoding.likelihoods import Likelihood, ZeroInflatedGamma, likelihood_for
+from nwbrecon.encoding.noise import ResidualNoise
 from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.errors import EncoderError
 from nwbrecon.session import SignalKind
@@ -52,6 +53,8 @@ class EncoderEnsemble(nn.Module):
         Settings, splits and versions; what JSON can hold.
     likelihoods
         One a response group; ``None`` for those that the settings of training name, where these have no parameters.
+    noise
+        How residuals hang together; ``None`` where that was not estimated, as in encoders of earlier versions.
     """
 
     def __init__(
@@ -67,12 +70,14 @@ class EncoderEnsemble(nn.Module):
         history: pd.DataFrame,
         info: dict[str, Any],
         likelihoods: Sequence[Likelihood] | None = None,
+        noise: ResidualNoise | None = None,
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.rois, self.kinds = rois, list(kinds)
         self.dispersion, self.linear_scores, self.validation_scores = dispersion, linear_scores, validation_scores
         self.gate, self.history, self.info, self._likelihoods = gate, history, info, likelihoods
+        self.noise = noise
         self.eval().requires_grad_(False)
         for member in self.encoders:
             member.freeze()
@@ -81,6 +86,11 @@ class EncoderEnsemble(nn.Module):
     def warm_up(self) -> int:
         """Frames at the start of a video for which the prediction lacks its past."""
         return max(member.warm_up for member in self.encoders)
+
+    @property
+    def least_frames(self) -> int:
+        """Frames of the shortest video that can be predicted."""
+        return max(member.least_frames for member in self.encoders)
 
     @property
     def likelihoods(self) -> list[Likelihood]:
@@ -164,7 +174,7 @@ class EncoderEnsemble(nn.Module):
         }
         for index, member in enumerate(self.encoders):
             arrays |= {f"member.{index}.{name}": value for name, value in member.state_dict().items()}
-        arrays |= self._likelihood_arrays()
+        arrays |= self._likelihood_arrays() | self._noise_arrays()
         with atomic_directory(folder) as path:
             write_arrays(path / "weights.safetensors", arrays)
             write_json(
@@ -243,12 +253,14 @@ class EncoderEnsemble(nn.Module):
             history=pd.DataFrame(kept["history"]),
             info=kept["info"],
             likelihoods=_read_likelihoods(arrays, len(kept["kinds"])),
+            noise=_read_noise(arrays),
         )
 
     def digest(self) -> str:
         """SHA-256 of the weights and the calibration."""
         hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
         hashes += [[name, digest(value.numpy().tobytes())] for name, value in self._likelihood_arrays().items()]
+        hashes += [[name, digest(value.tobytes())] for name, value in self._noise_arrays().items()]
         for member in self.encoders:
             for name, value in sorted(member.state_dict().items()):
                 hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
@@ -261,6 +273,9 @@ class EncoderEnsemble(nn.Module):
             if isinstance(likelihood, ZeroInflatedGamma)
             for name, value in (("size", likelihood.size), ("shape", likelihood.shape))
         }
+
+    def _noise_arrays(self) -> dict[str, np.ndarray]:
+        return {} if self.noise is None else {f"noise.{name}": value for name, value in self.noise.arrays().items()}
 
     def __repr__(self) -> str:
         correlation = float(np.nanmean(self.validation_scores))
@@ -300,3 +315,8 @@ def _read_likelihoods(arrays: dict[str, Any], n_groups: int) -> list[Likelihood]
         return None
     parameters = [[arrays[f"likelihood.{group}.{name}"] for name in ("size", "shape")] for group in range(n_groups)]
     return [ZeroInflatedGamma(*map(torch.from_numpy, values)) for values in parameters]
+
+
+def _read_noise(arrays: dict[str, Any]) -> ResidualNoise | None:
+    of_noise = {name.removeprefix("noise."): value for name, value in arrays.items() if name.startswith("noise.")}
+    return ResidualNoise(**of_noise) if of_noise else None

@@ -8,7 +8,7 @@ their own clocks, and the noise of a sample is not spread over several frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import interval_weights
 from nwbrecon.session import SignalKind
 
-__all__ = ["Observation", "Window", "observe", "samples_seen", "window_video"]
+__all__ = ["LONGEST_INTERVAL", "Observation", "Window", "observe", "samples_seen", "window_video"]
 
-# intervals longer than this many usual ones are gaps in the recording
-_LONGEST_INTERVAL = 2.5
+LONGEST_INTERVAL = 2.5
+"""Intervals between samples longer than this many usual ones are gaps in the recording."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Observation:
     measured
         ``(batch, sample, roi)``; zero where not known.
     known
-        ``(batch, sample, roi)`` 1 where measured and predictable, otherwise 0.
+        ``(batch, sample, roi)`` 1 where measured and predictable, otherwise 0; in between for what counts in part.
     kind
         Kind of signal.
     """
@@ -70,6 +70,21 @@ class Observation:
     def expected(self, rates: Tensor) -> Tensor:
         """Rates ``(batch, roi of all groups, time)`` to expected values ``(batch, sample, roi)``."""
         return torch.einsum("bst,brt->bsr", self.weights, rates[:, self.rois])
+
+    def ending_in(self, frames: slice) -> Observation:
+        """Keep the samples whose last frame is among some, and no frame after these; of a batch of one."""
+        weighs = self.weights[0] > 0
+        ends = weighs[:, frames].any(dim=1) & ~weighs[:, frames.stop :].any(dim=1)
+        return replace(
+            self,
+            weights=self.weights[:, ends, : frames.stop],
+            measured=self.measured[:, ends],
+            known=self.known[:, ends],
+        )
+
+    def part(self, windows: slice) -> Observation:
+        """Give some of the windows."""
+        return replace(self, weights=self.weights[windows], measured=self.measured[windows], known=self.known[windows])
 
     def to(self, device: torch.device | str) -> Observation:
         """Copy on another device."""
@@ -160,7 +175,7 @@ def _observe_group(
         weights, covered = _point_weights(frame_times + frame_interval / 2, times)
     else:
         weights, covered = interval_weights(
-            frame_times, frame_interval, times, longest=_LONGEST_INTERVAL * group.interval
+            frame_times, frame_interval, times, longest=LONGEST_INTERVAL * group.interval
         )
     weights = weights.astype(np.float32)
     covered &= (weights[:, ~usable] <= 1e-6).all(axis=1)

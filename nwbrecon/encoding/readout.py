@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PointReadout", "pair_energy"]
+__all__ = ["PointReadout", "pair_energy", "set_dropout"]
 
 # keeps the energy smooth where both filters of a pair are silent
 _ENERGY_FLOOR = 0.1
@@ -33,6 +33,8 @@ class PointReadout(nn.Module):
     def __init__(self, n_rois: int, channels: int, map_size: tuple[int, int]) -> None:
         super().__init__()
         self.map_size = map_size
+        # share of the weights that are left out of a step of training
+        self.dropout = 0.0
         # in units of features, from the center of the map
         self.position = nn.Parameter(torch.zeros(n_rois, 2))
         self.log_spread = nn.Parameter(torch.full((n_rois,), math.log(0.02 * sum(map_size) / 2)))
@@ -60,8 +62,14 @@ class PointReadout(nn.Module):
         torch.Tensor
             ``(batch, roi, time)``.
         """
+        # in reduced precision positions would snap to places, and sums over features lose their tail
+        with torch.autocast(features.device.type, enabled=False):
+            return self._drive(features.to(self.bias.dtype), suppression.to(self.bias.dtype))
+
+    def _drive(self, features: Tensor, suppression: Tensor) -> Tensor:
         batch, time, channels, rows, columns = features.shape
         position: Tensor = self.position
+        linear, energy = self._dropped(self.linear), self._dropped(self.energy)
         if self.training:
             # drawn on the CPU, so that a seed means the same everywhere
             jitter = torch.randn(position.shape, dtype=position.dtype).to(position)
@@ -69,12 +77,27 @@ class PointReadout(nn.Module):
         corners, weights = _corners(position, self.map_size)
         # whole places next to one another in memory, so that reading one is a copy of a row
         places = features.permute(3, 4, 0, 1, 2).reshape(rows * columns, batch * time, channels)
-        drive = _LocalDrive.apply(places, corners, weights, self.linear, self.energy)  # type: ignore[no-untyped-call]
+        drive = _LocalDrive.apply(places, corners, weights, linear, energy)  # type: ignore[no-untyped-call]
         factor = suppression.permute(2, 3, 0, 1).reshape(rows * columns, batch * time)
         # not by brackets: the gradient of those adds in an order that changes from run to run
         factor = factor.index_select(0, corners.flatten()).view(*corners.shape, -1)
         factor = (factor * weights[:, :, None]).sum(dim=1)
         return (drive * factor + self.bias[:, None]).view(-1, batch, time).transpose(0, 1)
+
+    def _dropped(self, weights: Tensor) -> Tensor:
+        if not (self.training and self.dropout):
+            return weights
+        # each ROI does without other features (Wan et al. 2013, ICML, "Regularization of neural networks using
+        # DropConnect"), in all stretches of a step alike, so that a step can be computed in parts
+        kept = torch.rand(weights.shape).to(weights) >= self.dropout
+        return weights * kept / (1 - self.dropout)
+
+
+def set_dropout(encoder: nn.Module, share: float) -> None:
+    """Let the readouts of an encoder leave out this share of their weights, others in each step of training."""
+    for module in encoder.modules():
+        if isinstance(module, PointReadout):
+            module.dropout = share
 
 
 def pair_energy(features: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Which sessions may share a core, and which core a session may take over."""
+"""Which sessions may share a core, which core a session may take over, and who may teach."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.alignment.together import check_same_clock, show_the_same
@@ -10,7 +10,7 @@ from nwbrecon.config import DwiseNeuroSettings, EncoderSettings
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.errors import EncoderError, SettingsError
 
-__all__ = ["check_core", "check_together", "settings_of_core"]
+__all__ = ["check_core", "check_teacher", "check_together", "settings_of_core"]
 
 # what a session may settle for itself: the rest of the architecture is the core's
 _OWN = {"gaze_shift", "gain", "readout_outputs"}
@@ -63,15 +63,29 @@ def check_core(core: EncoderEnsemble, aligned: AlignedSession) -> None:
             f"The core was learned at {expected}.",
             "Align the session to that.",
         )
-    own = _splits(aligned)
     for session in core.core_sessions:
-        differing = [
-            (clip, own[clip][0], split)
-            for split, clips in session["clips"].items()
-            for clip in clips
-            if clip in own and own[clip][0] != split
-        ]
-        _refuse(differing, "in the session", "in what the core was learned from")
+        _refuse(_differing(aligned, session["clips"]), "in the session", "in what the core was learned from")
+
+
+def check_teacher(teacher: EncoderEnsemble, aligned: AlignedSession, likelihood: str) -> None:
+    """Make sure that an encoder can teach one of this session.
+
+    Raises
+    ------
+    EncoderError
+        If it is of other ROIs or another clock, or learned from a clip that the session sets apart.
+    SettingsError
+        If the likelihood is one that only what was measured has.
+    """
+    if likelihood == "zig":
+        raise SettingsError(
+            "training.likelihood is 'zig', and a teacher was given.",
+            "What a teacher expects is never zero, and has no place in a distribution of zeros and events.",
+            "Use the Poisson likelihood, or train without a teacher.",
+        )
+    teacher.check_fits(aligned)
+    for clips in [teacher.info["clips"], *(session["clips"] for session in teacher.core_sessions)]:
+        _refuse(_differing(aligned, clips), "in the session", "in what the teacher learned from")
 
 
 def settings_of_core(
@@ -112,6 +126,17 @@ def _splits(aligned: AlignedSession) -> dict[str, tuple[str, int]]:
     return {str(row.clip): (str(row.split), int(row.Index)) for row in rows.itertuples()}
 
 
+def _differing(aligned: AlignedSession, clips: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:
+    """Clips of a session that served for something else, with both purposes."""
+    own = _splits(aligned)
+    return [
+        (clip, own[clip][0], split)
+        for split, names in clips.items()
+        for clip in names
+        if clip in own and own[clip][0] != split
+    ]
+
+
 def _refuse(differing: list[tuple[str, str, str]], here: str, there: str) -> None:
     if not differing:
         return
@@ -119,6 +144,6 @@ def _refuse(differing: list[tuple[str, str, str]], here: str, there: str) -> Non
     raise EncoderError(
         f"Clip {clip!r} is for {_PURPOSE[split]} {here} and for {_PURPOSE[other]} {there}"
         + (f", and {len(more)} more clips differ likewise." if more else "."),
-        "A core must not learn from what is set apart to validate or test it.",
+        "Nothing may be learned from what is set apart to validate or test it.",
         "Give the clip one split everywhere (in the file, or in the column split of the trials), or leave it out.",
     )

@@ -14,11 +14,13 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import DwiseNeuroSettings, EncoderSettings, RunSettings, TrainingSettings, load_settings
 from nwbrecon.encoding.calibration import dispersion, gate
 from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.noise import fit_noise
 from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
-from nwbrecon.encoding.sharing import check_core, check_together, settings_of_core
+from nwbrecon.encoding.sharing import check_core, check_teacher, check_together, settings_of_core
 from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.encoding.training import Trainer
+from nwbrecon.errors import EncoderError
 from nwbrecon.storage import digest
 
 __all__ = ["train"]
@@ -33,6 +35,7 @@ def train(
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
+    teacher: EncoderEnsemble | str | Path | None = None,
     state: str | Path | None = None,
 ) -> EncoderEnsemble: ...
 
@@ -44,6 +47,7 @@ def train(
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
+    teacher: EncoderEnsemble | str | Path | None = None,
     state: str | Path | None = None,
 ) -> list[EncoderEnsemble]: ...
 
@@ -54,6 +58,7 @@ def train(
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
+    teacher: EncoderEnsemble | str | Path | None = None,
     state: str | Path | None = None,
 ) -> EncoderEnsemble | list[EncoderEnsemble]:
     """Train an encoder on the training trials of a session, stopped and calibrated by its validation trials.
@@ -76,6 +81,10 @@ def train(
         An encoder of another session, or its folder, whose core is taken over as it is, so that only readout, gain and
         gaze shift are fitted; with ``training.tune_core`` it learns on. Where the encoder has fewer members than are
         asked for, its cores are taken in turns.
+    teacher
+        An encoder of the same session (of more members, say), or its folder: the new one also learns from what that
+        predicts for the stretches it learns from, with ``training.teacher_weight`` (distillation, Hinton et al. 2015,
+        arXiv:1503.02531).
     state
         Folder in which the state after each epoch is kept, so that an interrupted training goes on where it was.
 
@@ -88,7 +97,7 @@ def train(
     Raises
     ------
     EncoderError
-        If there is too little to train on, or sessions, or core and session, do not fit together.
+        If there is too little to train on, or sessions, or core or teacher and session, do not fit together.
     SettingsError
         If the likelihood does not fit the kind of signal, or the architecture asked for is not the core's.
     """
@@ -97,12 +106,22 @@ def train(
         encoder = load_settings(RunSettings, encoder=encoder).encoder
     encoder = encoder or EncoderSettings()
     check_together(sessions)
-    donor = EncoderEnsemble.load(core) if isinstance(core, str | Path) else core
+    donor, taught_by = (
+        EncoderEnsemble.load(given) if isinstance(given, str | Path) else given for given in (core, teacher)
+    )
     if donor is not None:
         encoder = settings_of_core(encoder, donor)
         for session in sessions:
             check_core(donor, session)
     training = (training or TrainingSettings()).suited_to(encoder)
+    if taught_by is not None:
+        if len(sessions) > 1:
+            raise EncoderError(
+                f"A teacher and {len(sessions)} sessions were given.",
+                "A teacher teaches an encoder of its own session.",
+                "Train the sessions one by one, or without a teacher.",
+            )
+        check_teacher(taught_by, sessions[0], training.likelihood)
     trainers, members = [], []
     for index in range(training.members):
         trainer = Trainer(
@@ -112,10 +131,13 @@ def train(
             seed=training.seed + index,
             state=None if state is None else Path(state) / f"member-{index}",
             core=None if donor is None else donor.encoders[index % len(donor.encoders)],
+            teacher=taught_by,
         )
         members.append(trainer.run())
         trainers.append(trainer)
     origin = _origin(sessions, donor, tuned=training.tune_core)
+    if taught_by is not None:
+        origin |= {"teacher": taught_by.digest()}
     ensembles = [
         _ensemble(session, [trained[index] for trained in members], trainers, index, origin)
         for index, session in enumerate(sessions)
@@ -156,6 +178,7 @@ def _ensemble(
     )
     ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
+    ensemble.noise = fit_noise(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -49,8 +49,11 @@ class TrainableEncoder(nn.Module, ABC):
         Frames per second (Hz).
     behavior_names
         Behavioral variables, in the order in which they come; may be empty.
+    mixes_stretches
+        Whether in training the rates of a stretch also depend on the others of its batch, as batch norms make them.
     """
 
+    mixes_stretches: ClassVar[bool] = False
     settings: Any
     n_rois: int
     frame_size: tuple[int, int]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,14 @@ from nwbrecon.config import DwiseNeuroSettings, EncoderSettings, TrainingSetting
 from nwbrecon.encoding.architectures import make_encoder
 from nwbrecon.encoding.batches import Batches, turns
 from nwbrecon.encoding.device import choose_device
+from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.gradients import Gradients
+from nwbrecon.encoding.precision import Forward
 from nwbrecon.encoding.prediction import single_trial_correlation
+from nwbrecon.encoding.processes import Processes, launch
+from nwbrecon.encoding.readout import set_dropout
 from nwbrecon.encoding.trainable import Pace, TrainableEncoder
-from nwbrecon.errors import EncoderError
+from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.progress import progress
 from nwbrecon.storage import digest, read_arrays, read_json, write_arrays, write_json
 
@@ -50,11 +57,15 @@ class Trainer:
         was one of the same sessions, core, settings and seed. ``None`` keeps nothing.
     core
         An encoder whose core is taken over, and left as it is unless the settings tune it; ``None`` trains a new one.
+    teacher
+        An encoder of the one session, whose predictions count beside what was measured; ``None`` does without.
 
     Raises
     ------
     EncoderError
         If there is nothing to train or validate on.
+    SettingsError
+        If there is less to do in a step than there are devices.
     """
 
     def __init__(
@@ -66,9 +77,24 @@ class Trainer:
         seed: int = 0,
         state: Path | None = None,
         core: TrainableEncoder | None = None,
+        teacher: EncoderEnsemble | None = None,
     ) -> None:
+        if settings.devices > settings.batch_windows:
+            raise SettingsError(
+                f"training.devices is {settings.devices}, and training.batch_windows {settings.batch_windows}.",
+                "Each device needs at least one of the stretches of a step.",
+                "Raise batch_windows, or lower devices.",
+            )
         self.sessions, self.settings, self.state, self.seed = list(sessions), settings, state, seed
-        self.device = choose_device(settings.device)
+        self.device, self.processes, self.teacher = choose_device(settings.device), Processes(), teacher
+        self._asked = {
+            "sessions": self.sessions,
+            "encoder_settings": encoder_settings,
+            "settings": settings,
+            "seed": seed,
+            "core": core,
+            "teacher": teacher,
+        }
         self.encoders = [
             make_encoder(
                 encoder_settings,
@@ -90,6 +116,7 @@ class Trainer:
                 settings,
                 seed,
                 None if core is None else core.core_digest(),
+                None if teacher is None else teacher.digest(),
             ]
         )
         for encoder in self.encoders:
@@ -97,7 +124,10 @@ class Trainer:
             if core is not None:
                 encoder.copy_core(core)
         first.shared.requires_grad_(self.core_is_new or settings.tune_core)
-        self.batches = [Batches(aligned, settings, first.warm_up, first.least_frames) for aligned in self.sessions]
+        # what a teacher cannot tell is not learned from what was measured either
+        those: list[TrainableEncoder | EncoderEnsemble] = [first] if teacher is None else [first, teacher]
+        warm_up, least = max(one.warm_up for one in those), max(one.least_frames for one in those)
+        self.batches = [Batches(aligned, settings, warm_up, least) for aligned in self.sessions]
         self.turns = turns([batches.n_steps for batches in self.batches])
         self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf
         self.history: list[dict[str, Any]] = []
@@ -114,17 +144,28 @@ class Trainer:
         Raises
         ------
         EncoderError
-            If the training diverges.
+            If the training diverges, or memory does not hold a single stretch.
         """
         torch.manual_seed(self.seed)
         order = np.random.default_rng(self.seed)
-        kept = self._kept()
+        alone = self.settings.devices == self.processes.count or not self.settings.epochs
+        kept = self._kept(self.state) if alone else self._train_in_processes()
         if kept is None:
             self._initialize()
+            _together(self.encoders).load_state_dict(self.processes.agree(_together(self.encoders).state_dict()))
         for encoder in self.encoders:
             encoder.to(self.device)
+            set_dropout(encoder, self.settings.readout_dropout)
         self.average, self.best = copy.deepcopy(self.encoders), copy.deepcopy(self.encoders)
         self.optimizer = self._make_optimizer()
+        self.forwards = [Forward(encoder.predict_rates, self.device, self.settings) for encoder in self.encoders]
+        self.gradients = Gradients(
+            self.device,
+            self.processes,
+            teacher=copy.deepcopy(self.teacher).to(self.device) if self.teacher else None,
+            teacher_weight=self.settings.teacher_weight,
+            exact=not self.encoders[0].mixes_stretches,
+        )
         if kept is None:
             self._record(float("nan"), self._validate(), 0.0)
         else:
@@ -156,6 +197,13 @@ class Trainer:
         scores = np.array(table["validation_correlation"].tolist())
         table["validation_correlation"] = scores[:, session]
         return table if len(self.sessions) == 1 else table.assign(mean_correlation=scores.mean(axis=1))
+
+    def _train_in_processes(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Train in several processes; gives what they kept at the end."""
+        with ExitStack() as stack:
+            state = self.state or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nwbrecon-")))
+            launch(_train, self.device, self.settings.devices, {**self._asked, "state": state})
+            return self._kept(state)
 
     def _initialize(self) -> None:
         trials = [batches.train_trials for batches in self.batches]
@@ -192,9 +240,12 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
             encoder, batches = self.encoders[session].train(), self.batches[session]
-            loss = batches.loss(encoder, batches.draw(order), self.device)
             self.optimizer.zero_grad()
-            torch.autograd.backward(loss + encoder.penalty(settings))
+            batch = batches.load(self.processes.share(batches.draw(order)))
+            loss = self.gradients.compute(self.forwards[session], encoder.parameters(), batch, batches.likelihoods)
+            penalty = encoder.penalty(settings)
+            if penalty.requires_grad:
+                torch.autograd.backward(penalty)
             norm = torch.nn.utils.clip_grad_norm_(encoder.parameters(), settings.gradient_norm)
             if not torch.isfinite(norm):
                 raise EncoderError(
@@ -203,7 +254,7 @@ class Trainer:
                 )
             self.optimizer.step()
             self._average_weights(session)
-            total += float(loss.detach())
+            total += float(loss)
         return total / n_steps
 
     @torch.no_grad()
@@ -216,10 +267,13 @@ class Trainer:
             mean.lerp_(value, share) if mean.is_floating_point() else mean.copy_(value)
 
     def _validate(self) -> list[float]:
-        return [
+        if not self.processes.first:
+            return self.processes.agree([])
+        scores = [
             float(np.nanmean(single_trial_correlation(encoder, aligned, batches.validation_trials)))
             for encoder, aligned, batches in zip(self.average, self.sessions, self.batches, strict=True)
         ]
+        return self.processes.agree(scores)
 
     def _record(self, loss: float, scores: list[float], seconds: float) -> float:
         self.history.append(
@@ -238,7 +292,7 @@ class Trainer:
         return score
 
     def _keep(self, order: np.random.Generator) -> None:
-        if self.state is None:
+        if self.state is None or not self.processes.first:
             return
         arrays: dict[str, Tensor] = {}
         for part in _PARTS:
@@ -268,13 +322,13 @@ class Trainer:
             if old.name != name:
                 old.unlink()
 
-    def _kept(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        if self.state is None or not (self.state / "training.json").exists():
+    def _kept(self, state: Path | None) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        if state is None or not (state / "training.json").exists():
             return None
-        kept: dict[str, Any] = read_json(self.state / "training.json")
+        kept: dict[str, Any] = read_json(state / "training.json")
         if kept.get("key") != self.key:
             return None
-        arrays = read_arrays(self.state / kept["arrays"])
+        arrays = read_arrays(state / kept["arrays"])
         return kept, {name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def _resume(self, kept: dict[str, Any], arrays: dict[str, Tensor], order: np.random.Generator) -> None:
@@ -291,6 +345,13 @@ class Trainer:
         self.epoch, self.best_epoch, self.best_score = kept["epoch"], kept["best_epoch"], kept["best_score"]
         self.history = kept["history"]
         self.roi_scores = [arrays[f"roi_scores.{index}"].numpy() for index in range(len(self.sessions))]
+
+
+def _train(processes: Processes, device: torch.device, asked: dict[str, Any]) -> None:
+    """Train as one of several processes."""
+    trainer = Trainer(**asked)
+    trainer.processes, trainer.device = processes, device
+    trainer.run()
 
 
 def _together(encoders: list[TrainableEncoder]) -> nn.ModuleList:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -43,9 +45,9 @@ def fisher_information(
         ``(time, height, width)`` per squared grey level.
     """
     total = torch.zeros_like(video[0])
-    video = video.detach().requires_grad_()
     for witness in evidence:
-        rates = witness.encoder.predict_rates(video[:, None], witness.behavior)
+        part = video.detach()[:, witness.frames].requires_grad_()
+        rates = witness.encoder.predict_rates(part[:, None], witness.behavior)
         scaled = []
         for seen, likelihood in zip(witness.observations, witness.likelihoods, strict=True):
             expected = seen.expected(rates)
@@ -54,8 +56,8 @@ def fisher_information(
         stacked = torch.cat(scaled)
         for probe in range(n_probes):
             signs = torch.randint(0, 2, stacked.shape, generator=generator).to(stacked) * 2 - 1
-            (gradient,) = torch.autograd.grad(stacked, video, signs, retain_graph=probe < n_probes - 1)
-            total += gradient[0] ** 2 / n_probes
+            (gradient,) = torch.autograd.grad(stacked, part, signs, retain_graph=probe < n_probes - 1)
+            total[witness.frames] += gradient[0] ** 2 / n_probes
     return total.cpu().numpy()
 
 
@@ -67,6 +69,7 @@ def information_coverage(
     threshold: float,
     n_probes: int = 8,
     seed: int = 0,
+    stretch_seconds: float = math.inf,
 ) -> tuple[np.ndarray, np.ndarray]:
     """How well the population covers the screen, and the mask of what it covers.
 
@@ -84,6 +87,8 @@ def information_coverage(
         Random probes a trial.
     seed
         Seed of the probes.
+    stretch_seconds
+        Length of the stretches that are looked at together (s).
 
     Returns
     -------
@@ -101,10 +106,10 @@ def information_coverage(
     generator = torch.Generator().manual_seed(seed)
     total, n_frames = np.zeros(aligned.frame_size), 0
     for trial in trials:
-        evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0))
+        evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0), stretch_seconds=stretch_seconds)
         window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
         video, _ = window_video(aligned, [window], device_of(encoder))
-        information = fisher_information([evidence], video[:, 0], n_probes=n_probes, generator=generator)
+        information = fisher_information(evidence, video[:, 0], n_probes=n_probes, generator=generator)
         # the probes leave speckle that no receptive field has
         smooth = ndimage.gaussian_filter(information[encoder.warm_up :], (2.0, 1.0, 1.0))
         total += np.log(np.maximum(smooth, np.finfo(np.float32).tiny)).sum(axis=0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,9 +15,11 @@ from nwbrecon.alignment import AlignedSession, behavior_on_frames
 from nwbrecon.encoding import Encoder, EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.encoding.likelihoods import Likelihood
-from nwbrecon.encoding.observation import Observation, Window, observe
+from nwbrecon.encoding.noise import ResidualNoise
+from nwbrecon.encoding.observation import LONGEST_INTERVAL, Observation, Window, observe
 from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.whitening import Whitening, whitening_for
 
 __all__ = ["Evidence", "Margins", "Objective", "gather_evidence"]
 
@@ -46,7 +50,7 @@ class Margins:
 
 @dataclass
 class Evidence:
-    """One witness of a clip.
+    """One witness of a clip, or of a stretch of it.
 
     Attributes
     ----------
@@ -57,9 +61,16 @@ class Evidence:
     observations
         What was measured, one a response group, batch of one.
     behavior
-        ``(1, time, variable)``, NaN where missing or withheld.
+        ``(1, time, variable)`` during the frames that it looks at, NaN where missing or withheld.
     weights
         ``(roi,)`` weight of each ROI's log-likelihood: one over its dispersion.
+    frames
+        Which frames of the clip with its margins it looks at.
+    noise
+        How the residuals of the ROIs hang together; ``None`` where the encoder does not say.
+    whitenings
+        What the squares of whitened residuals are taken of in place of the likelihoods, one a response group; ``None``
+        for the likelihoods.
     """
 
     encoder: Encoder
@@ -67,6 +78,9 @@ class Evidence:
     observations: list[Observation]
     behavior: Tensor
     weights: Tensor
+    frames: slice = field(default_factory=lambda: slice(None))
+    noise: ResidualNoise | None = None
+    whitenings: list[Whitening] | None = None
 
     def loss(self, video: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of the responses given a video, up to a constant.
@@ -74,11 +88,14 @@ class Evidence:
         Parameters
         ----------
         video
-            ``(1, time, height, width)`` grey levels, margins included.
+            ``(1, time, height, width)`` grey levels of the frames that it looks at.
         chosen
             ``(roi,)`` 1 for the ROIs that count, otherwise 0; ``None`` for all.
         """
         rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        if self.whitenings is not None:
+            pairs = zip(self.observations, self.whitenings, strict=True)
+            return torch.stack([whitening.loss(seen, rates, chosen) for seen, whitening in pairs]).sum()
         weights = self.weights if chosen is None else self.weights * chosen
         total = video.new_zeros(())
         for seen, likelihood in zip(self.observations, self.likelihoods, strict=True):
@@ -86,11 +103,41 @@ class Evidence:
             total = total + (loss * seen.known * weights[seen.rois]).sum()
         return total
 
+    @torch.no_grad()
+    def whitened(self, video: Tensor, kind: Literal["shared", "autoregressive"]) -> Evidence:
+        """Give the same witness, for which the squares of whitened residuals take the place of the likelihoods.
+
+        Parameters
+        ----------
+        video
+            ``(1, time, height, width)`` grey levels of the frames that it looks at: variances are held at what the
+            likelihoods expect of the responses to it.
+        kind
+            What is whitened, see `nwbrecon.inversion.whitening.Whitening`.
+        """
+        assert self.noise is not None
+        rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        whitenings = [
+            whitening_for(seen, likelihood, rates, self.noise, 1 / self.weights, kind)
+            for seen, likelihood in zip(self.observations, self.likelihoods, strict=True)
+        ]
+        return replace(self, whitenings=whitenings)
+
 
 def gather_evidence(
-    encoder: EncoderEnsemble, aligned: AlignedSession, trial: int, margins: Margins, *, behavior: bool = True
-) -> Evidence:
+    encoder: EncoderEnsemble,
+    aligned: AlignedSession,
+    trial: int,
+    margins: Margins,
+    *,
+    behavior: bool = True,
+    stretch_seconds: float = math.inf,
+) -> list[Evidence]:
     """Collect what a trial's responses say about its clip.
+
+    Of a long clip each stretch has a witness of its own, so that the encoder's feature maps of one stretch at a time
+    need memory. A witness also looks at the frames before its stretch that its first samples depend on: together they
+    say just what one witness of the whole clip would.
 
     Parameters
     ----------
@@ -104,19 +151,48 @@ def gather_evidence(
         Unknown frames around the clip.
     behavior
         Whether the encoder is told what the animal did.
+    stretch_seconds
+        Length of the stretches (s).
+
+    Returns
+    -------
+    list of Evidence
+        One a stretch, in time order.
     """
-    window = Window(trial, -margins.lead, margins.around(int(aligned.trials.at[trial, "n_frames"])))
     device = device_of(encoder)
-    told = behavior_on_frames(aligned, trial, margins.lead, margins.tail)
+    n_frames = margins.around(int(aligned.trials.at[trial, "n_frames"]))
+    told = torch.from_numpy(behavior_on_frames(aligned, trial, margins.lead, margins.tail))[None].to(device)
     if not behavior:
-        told = np.full_like(told, np.nan)
-    return Evidence(
-        encoder,
-        encoder.likelihoods,
-        observe(aligned, [window], warm_up=margins.lead, device=device),
-        torch.from_numpy(told)[None].to(device),
-        torch.from_numpy(1 / encoder.dispersion).float().to(device),
-    )
+        told = torch.full_like(told, torch.nan)
+    weights = torch.from_numpy(1 / encoder.dispersion).float().to(device)
+    likelihoods = encoder.likelihoods
+    witnesses = []
+    for frames, own in _stretches(encoder, aligned, n_frames, stretch_seconds):
+        # with the frame after the stretch, which says whether a sample ends there
+        stop = min(frames.stop + 1, n_frames)
+        window = Window(trial, frames.start - margins.lead, stop - frames.start)
+        observations = observe(aligned, [window], warm_up=max(0, margins.lead - frames.start), device=device)
+        if own > 0 or frames.stop < n_frames:
+            observations = [seen.ending_in(slice(own, frames.stop - frames.start)) for seen in observations]
+        witnesses.append(Evidence(encoder, likelihoods, observations, told[:, frames], weights, frames, encoder.noise))
+    return witnesses
+
+
+def _stretches(
+    encoder: EncoderEnsemble, aligned: AlignedSession, n_frames: int, seconds: float
+) -> Iterator[tuple[slice, int]]:
+    """Cut a clip with its margins: the frames to look at for each stretch, and where among them it begins."""
+    # steps of the encoder must fall on the same frames as in the whole clip; its warm-up is a whole number of them, and
+    # so is the shortest video that it predicts
+    step = math.lcm(max(encoder.warm_up, 1), encoder.least_frames)
+    longest = max(group.interval for group in aligned.groups) * LONGEST_INTERVAL * aligned.frame_rate
+    before = math.ceil((encoder.warm_up + longest + 1) / step) * step
+    # equal ones: a last stretch of few frames would be mostly overlap
+    count = max(1, round(n_frames / (seconds * aligned.frame_rate)))
+    length = math.ceil(n_frames / count / step) * step
+    for first in range(0, n_frames, length):
+        start = max(0, first - before)
+        yield slice(start, min(first + length, n_frames)), first - start
 
 
 class Objective:
@@ -148,24 +224,16 @@ class Objective:
     def __call__(self, white: Tensor) -> Evaluation:
         """Value and gradient at ``white``, ``(1, *torus)``."""
         white = white.detach().requires_grad_()
-        likelihood = self.loss(self.prior.video(white))
-        prior = 0.5 * self.prior_weight * (white * white).sum()
-        value = likelihood + prior
-        (gradient,) = torch.autograd.grad(value, white)
-        parts = {"negative_log_likelihood": float(likelihood.detach()), "negative_log_prior": float(prior.detach())}
-        return Evaluation(float(value.detach()), gradient, parts)
-
-    def loss(self, video: Tensor) -> Tensor:
-        """Negative log-likelihood of the fitted ROIs."""
-        losses = [witness.loss(video, chosen) for witness, chosen in zip(self.evidence, self.chosen, strict=True)]
-        return torch.stack(losses).sum()
-
-    @torch.no_grad()
-    def held_out_loss(self, white: Tensor) -> float:
-        """Negative log-likelihood of the ROIs that are not fitted."""
         video = self.prior.video(white)
-        return sum(
-            float(witness.loss(video, 1 - chosen))
-            for witness, chosen in zip(self.evidence, self.chosen, strict=True)
-            if chosen is not None
-        )
+        likelihood, of_video = 0.0, torch.zeros_like(video)
+        # one witness after the other, so that the feature maps of one at a time are kept
+        for witness, chosen in zip(self.evidence, self.chosen, strict=True):
+            part = video.detach()[:, witness.frames].requires_grad_()
+            loss = witness.loss(part, chosen)
+            of_video[:, witness.frames] += torch.autograd.grad(loss, part)[0]
+            likelihood += float(loss.detach())
+        (gradient,) = torch.autograd.grad(video, white, of_video)
+        white = white.detach()
+        prior = 0.5 * self.prior_weight * float((white * white).sum())
+        parts = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
+        return Evaluation(likelihood + prior, gradient + self.prior_weight * white, parts)

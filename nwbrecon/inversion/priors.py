@@ -79,9 +79,9 @@ class MoviePrior:
 
     def __init__(self, covariance: np.ndarray, shape: tuple[int, int, int], mean: float | np.ndarray) -> None:
         self.shape = shape
-        self.torus = tuple(
-            _fast_length(size + pad) for size, pad in zip(shape, (shape[0] // 4 + 8, 12, 12), strict=True)
-        )
+        # at the longest known lag frames have as little in common as they ever will
+        ahead = min(shape[0] // 4 + 8, len(covariance))
+        self.torus = tuple(_fast_length(size + pad) for size, pad in zip(shape, (ahead, 12, 12), strict=True))
         lags = [np.minimum(np.arange(size), size - np.arange(size)) for size in self.torus]
         lags = [np.minimum(lag, size - 1) for lag, size in zip(lags, covariance.shape, strict=True)]
         spectrum = np.fft.rfftn(covariance[np.ix_(*lags)]).real

@@ -16,7 +16,7 @@ from nwbrecon.alignment.together import check_same_clock, show_the_same
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import choose_device
-from nwbrecon.errors import InversionError, SettingsError
+from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.settling import make_setup
@@ -67,7 +67,7 @@ def reconstruct(
     Raises
     ------
     EncoderError
-        If an encoder was trained on another session.
+        If an encoder was trained on another session, or does not say of its noise what the settings need.
     InversionError
         If there are no such trials, or several sessions do not fit together.
     SettingsError
@@ -77,6 +77,12 @@ def reconstruct(
     recordings = _recordings(encoder, aligned)
     for one, session in recordings:
         one.check_fits(session)
+        if settings.noise != "dispersion" and one.noise is None:
+            raise EncoderError(
+                f"The noise is to be whitened ({settings.noise}), but the encoder does not say how it hangs together.",
+                "Encoders that this version of nwbrecon has trained do.",
+                "Train it anew, or leave inversion.noise at dispersion.",
+            )
         one.to(choose_device(settings.device))
     first = recordings[0][1]
     labels = _labels(first, trials)
@@ -232,7 +238,7 @@ def _invert(setup: Setup, recordings: list[Recording], showing: Showing, setting
             "objective": outcome.value,
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
-            "witnesses": len(made.evidence),
+            "witnesses": sum(map(len, showing)),
             "seconds": time.perf_counter() - started,
         },
     )

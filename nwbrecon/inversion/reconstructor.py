@@ -88,6 +88,8 @@ class Reconstructor:
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
         self._start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
         self._optimizer: LBFGS | None = None
+        # of searches that other evidence has ended
+        self._iterations = self._evaluations = 0
         self._seconds = 0.0
         self._rows: list[dict[str, float]] = []
         self._snapshots: list[np.ndarray] = []
@@ -108,7 +110,8 @@ class Reconstructor:
         started = time.perf_counter()
         if self._optimizer is None:
             self._optimizer = LBFGS(self.objective, self._start)
-            self._record(started, snapshots)
+            if not self._rows:
+                self._record(started, snapshots)
         optimizer = self._optimizer
         converged = False
         for _ in range(iterations):
@@ -121,8 +124,27 @@ class Reconstructor:
                 break
         self._seconds += time.perf_counter() - started
         return Outcome(
-            converged, optimizer.iteration, optimizer.n_evaluations, optimizer.evaluation.value, self._seconds
+            converged,
+            self._iterations + optimizer.iteration,
+            self._evaluations + optimizer.n_evaluations,
+            optimizer.evaluation.value,
+            self._seconds,
         )
+
+    def judge_by(self, evidence: Sequence[Evidence]) -> None:
+        """Take other evidence of the same clip for what the search is to fit, from where it is now.
+
+        Parameters
+        ----------
+        evidence
+            As many witnesses as before, in their order.
+        """
+        self._start = self.white
+        if self._optimizer is not None:
+            self._iterations += self._optimizer.iteration
+            self._evaluations += self._optimizer.n_evaluations
+            self._optimizer = None
+        self.objective.evidence = list(evidence)
 
     @property
     def white(self) -> Tensor:
@@ -150,14 +172,14 @@ class Reconstructor:
         optimizer = self._optimizer
         self._rows.append(
             {
-                "iteration": optimizer.iteration,
+                "iteration": self._iterations + optimizer.iteration,
                 "objective": optimizer.evaluation.value,
                 **optimizer.evaluation.parts,
                 "seconds": self._seconds + time.perf_counter() - started,
             }
         )
-        if optimizer.iteration in snapshots:
-            self.snapshot_iterations.append(optimizer.iteration)
+        if self._iterations + optimizer.iteration in snapshots:
+            self.snapshot_iterations.append(self._iterations + optimizer.iteration)
             self._snapshots.append(np.round(self.video).astype(np.uint8))
 
     def _clip(self, video: Tensor) -> np.ndarray:

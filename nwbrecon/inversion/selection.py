@@ -175,7 +175,7 @@ class Judged:
     def judge(self, video: Tensor) -> float:
         """Negative log-likelihood of the held-out ROIs."""
         pairs = zip(self.evidence, self.fitted, strict=True)
-        return sum(float(witness.loss(video, 1 - fitted)) for witness, fitted in pairs)
+        return sum(float(witness.loss(video[:, witness.frames], 1 - fitted)) for witness, fitted in pairs)
 
 
 def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Candidates) -> Choice:

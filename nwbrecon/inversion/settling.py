@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
+from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
@@ -29,12 +30,13 @@ from nwbrecon.inversion.uncertainty import fit_error_model
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 
-__all__ = ["make_setup"]
+__all__ = ["CALIBRATION_CLIPS", "make_setup"]
 
 # products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
 _LONGEST_LAG = 3.0
-# more clips than these change the average spectrum little, and the mask and the error model neither
-_SPECTRUM_CLIPS, _COVERAGE_CLIPS, _ERROR_CLIPS = 24, 8, 4
+# more clips than these change the average spectrum little, and the mask neither; of validation clips, on which the
+# weights of the two movies and the error model rest, four were too few where clips differ much
+_SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS = 24, 8, 8
 
 
 def make_setup(
@@ -76,7 +78,12 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
 
     spread = some[:: max(1, len(some) // _COVERAGE_CLIPS)]
     coverage, mask = information_coverage(
-        encoder, aligned, spread, threshold=settings.mask_threshold, seed=settings.seed
+        encoder,
+        aligned,
+        spread,
+        threshold=settings.mask_threshold,
+        seed=settings.seed,
+        stretch_seconds=settings.stretch_seconds,
     )
     setup = Setup((ridge,), mask, coverage, margins, mean)
     if method != "map":
@@ -146,10 +153,11 @@ def _choose(
             setup.mask,
         )
     else:
-        judged = [
-            Judged(*_clip(setup, recordings, showing, settings)[:2], _held_out(recordings, showing, settings, index))
-            for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most])
-        ]
+        judged = []
+        for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most]):
+            evidence, prior_for, _ = _clip(setup, recordings, showing, settings)
+            judges = {id(encoder): _held_out(encoder, settings, index) for encoder, _ in recordings}
+            judged.append(Judged(evidence, prior_for, [judges[id(witness.encoder)] for witness in evidence]))
         choice = choose_by_held_out(judged, setup.margins, candidates)
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 
@@ -171,15 +179,9 @@ def _clip(
     )
 
 
-def _held_out(
-    recordings: Sequence[Recording], showing: Showing, settings: InversionSettings, index: int
-) -> list[np.ndarray]:
-    """ROIs that judge, of each witness; those of one recording are the same in all its trials."""
-    return [
-        held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index)
-        for (encoder, _), trials in zip(recordings, showing, strict=True)
-        for _ in trials
-    ]
+def _held_out(encoder: EncoderEnsemble, settings: InversionSettings, index: int) -> np.ndarray:
+    """ROIs of a recording that judge a clip, ``(roi,)`` bool; the same in all its trials."""
+    return held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index)
 
 
 def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[Showing]:
@@ -193,7 +195,7 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
 def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
     """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are."""
     clips, information = [], []
-    for showing in progress(_shared_validation(recordings)[:_ERROR_CLIPS], label="calibrating", unit="clip"):
+    for showing in progress(_shared_validation(recordings)[:CALIBRATION_CLIPS], label="calibrating", unit="clip"):
         made = invert(setup, recordings, showing, settings)
         clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
         if settings.uncertainty:

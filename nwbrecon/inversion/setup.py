@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -177,9 +178,12 @@ def gather(
     """Collect what all trials of a showing say about their clip."""
     given = settings.behavior == "given"
     return [
-        gather_evidence(encoder, aligned, trial, margins, behavior=given)
+        witness
         for (encoder, aligned), trials in zip(recordings, showing, strict=True)
         for trial in trials
+        for witness in gather_evidence(
+            encoder, aligned, trial, margins, behavior=given, stretch_seconds=settings.stretch_seconds
+        )
     ]
 
 
@@ -232,7 +236,7 @@ def invert(
     showing
         The trials.
     settings
-        How long to search, and whether behavior is told.
+        How long to search, what is made of noise, and whether behavior is told.
     snapshots
         Iterations at which the video is kept.
     """
@@ -242,6 +246,11 @@ def invert(
     start = prior.white(setup.margins.pad(decoded))
     fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight, start=start)
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
+    if settings.noise != "dispersion":
+        with torch.no_grad():
+            video = prior.video(fit.white)
+        fit.judge_by([witness.whitened(video[:, witness.frames], settings.noise) for witness in evidence])
+        outcome = fit.run(math.ceil(settings.iterations / 2), tolerance=settings.tolerance)
     return Inverted(fit, outcome, evidence, in_range(decoded))
 
 

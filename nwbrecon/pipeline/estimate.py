@@ -20,6 +20,7 @@ from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.inversion import Reconstructor
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
+from nwbrecon.inversion.settling import CALIBRATION_CLIPS
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.progress import progress_shown
 from nwbrecon.session import ResponseGroup, Session, SignalKind, activity
@@ -211,15 +212,18 @@ def _inversion(
     height, width = aligned.frame_size
     covariance = autocovariance([video], (5, height - 1, width - 1), float(video.mean()))
     prior = MoviePrior(covariance, (margins.around(len(video)), height, width), float(video.mean()))
-    outcome = Reconstructor([gather_evidence(encoder, aligned, trial, margins)], prior, margins).run(1)
+    outcome = Reconstructor(gather_evidence(encoder, aligned, trial, margins), prior, margins).run(1)
     each = outcome.seconds / outcome.n_evaluations / margins.around(len(video))
 
     # line searches now and then need a second evaluation; a probe for the uncertainty is half of one
-    clip = 1.2 * settings.iterations + (3 if settings.uncertainty else 0)
+    whitened = 1.0 if settings.noise == "dispersion" else 1.5
+    clip = 1.2 * settings.iterations * whitened + (3 if settings.uncertainty else 0)
     kinds = 2 if settings.prior == "auto" else 1
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
-    choice = settings.selection_trials * kinds * 1.2 * settings.iterations * (1 + weights) / 4
-    settled = (choice if kinds * weights > 1 else 0) + 4 * clip + 24
+    n_validation = len(aligned.trials_in("validation"))
+    chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
+    choice = chosen_on * kinds * 1.2 * settings.iterations * (1 + weights) / 4
+    settled = (choice if kinds * weights > 1 else 0) + min(CALIBRATION_CLIPS, n_validation) * clip + 24
     usual = float(np.mean(lengths))
     frames = sum(clip * margins.around(length) for length in lengths)
     frames += (settled + controls * clip) * margins.around(round(usual))

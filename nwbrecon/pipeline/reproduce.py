@@ -235,6 +235,12 @@ def _settings(path: Path, content: dict[str, Any]) -> RunSettings:
             "Only an encoder that was trained on its own recording alone can be trained again from a results file.",
             "Train it again with `nwbrecon train`, and reconstruct with it.",
         )
+    if "teacher" in content.get("encoder", {}):
+        raise ResultsError(
+            f"{path} was made by an encoder that learned from the predictions of another.",
+            "Only an encoder that learned from its recording alone can be trained again from a results file.",
+            "Train it again with `nwbrecon train`, and reconstruct with it.",
+        )
     alignment = stored_alignment(found["alignment"]).model_dump()
     parts = {part: found[part] for part in _PARTS} | {"alignment": alignment, "controls": {"enabled": False}}
     return load_settings(RunSettings, **parts)

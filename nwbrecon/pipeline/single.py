@@ -76,6 +76,7 @@ def train_encoder(
     settings: RunSettings | None = None,
     *,
     core: str | Path | None = None,
+    teacher: str | Path | None = None,
     overwrite: bool = False,
 ) -> TrainedEncoder:
     """Train an encoder on a recording and save it.
@@ -91,6 +92,8 @@ def train_encoder(
         Settings of alignment, encoder and training.
     core
         Folder of an encoder whose core is taken over as it is.
+    teacher
+        Folder of an encoder of this recording, whose predictions are learned from too.
     overwrite
         Replace an encoder that is there.
 
@@ -99,7 +102,7 @@ def train_encoder(
     NwbreconError
         If there is something at `out` already, or a step cannot be done.
     """
-    with _trained([source], Path(out), settings, core, overwrite=overwrite) as ((encoder,), _):
+    with _trained([source], Path(out), settings, core, teacher, overwrite=overwrite) as ((encoder,), _):
         encoder.save(out)
     return TrainedEncoder(Path(out), encoder)
 
@@ -131,7 +134,7 @@ def train_encoders(
     """
     out = Path(out)
     with (
-        _trained(sources, out, settings, core, overwrite=overwrite) as (encoders, names),
+        _trained(sources, out, settings, core, None, overwrite=overwrite) as (encoders, names),
         atomic_directory(out) as folder,
     ):
         for name, encoder in zip(names, encoders, strict=True):
@@ -246,18 +249,25 @@ def reconstruct_recording(
 
 @contextmanager
 def _trained(
-    sources: Sequence[Any], out: Path, settings: RunSettings | None, core: str | Path | None, *, overwrite: bool
+    sources: Sequence[Any],
+    out: Path,
+    settings: RunSettings | None,
+    core: str | Path | None,
+    teacher: str | Path | None,
+    *,
+    overwrite: bool,
 ) -> Iterator[tuple[list[EncoderEnsemble], list[str]]]:
     """Train encoders of recordings, to be saved within the block, and name each."""
     settings = settings or RunSettings()
     _refuse_existing(out, overwrite=overwrite)
-    donor = None if core is None else EncoderEnsemble.load(core)
+    donor, taught_by = (None if folder is None else EncoderEnsemble.load(folder) for folder in (core, teacher))
     with ExitStack() as opened:
         sessions = [opened.enter_context(open_as_set(source, settings.alignment)) for source in sources]
         aligned = [_aligned(session, settings.alignment) for session in sessions]
-        more = [] if donor is None else [donor.digest()]
+        given = {"core": donor, "teacher": taught_by}
+        more = [f"{role} {one.digest()}" for role, one in given.items() if one is not None]
         with _state(out, sessions, settings, ("alignment", "encoder", "training"), *more) as state:
-            encoders = train(aligned, settings.encoder, settings.training, core=donor, state=state)
+            encoders = train(aligned, settings.encoder, settings.training, core=donor, teacher=taught_by, state=state)
             yield encoders, _names(sessions)
 
 

@@ -31,6 +31,12 @@ def test_simulate_writes_recording_and_truth(tmp_path):
     assert "exist already" in again.stderr
 
 
+def test_a_teacher_for_several_recordings_is_refused(tmp_path):
+    result = call("train", "a.nwb", "b.nwb", "--out", tmp_path / "encoders", "--teacher", tmp_path)
+    assert result.exit_code == 1
+    assert "A teacher and 2 sources were given." in result.stderr
+
+
 def test_import_sensorium_for_people_and_for_programs(tmp_path):
     made = write_release(tmp_path)
     result = call("import-sensorium", made.path, tmp_path / "mouse.nwb")

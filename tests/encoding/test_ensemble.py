@@ -38,6 +38,19 @@ def two(small_encoder):
     )
 
 
+def test_what_is_known_of_the_noise_travels_with_the_encoder(two, small_encoder, tmp_path):
+    back = EncoderEnsemble.load(small_encoder.save(tmp_path / "encoder"))
+    assert {len(values) for values in back.noise.arrays().values()} == {small_encoder.n_rois}
+    for name, values in small_encoder.noise.arrays().items():
+        np.testing.assert_array_equal(back.noise.arrays()[name], values)
+    assert back.digest() == small_encoder.digest()
+    back.noise.loading[0] += 0.1
+    assert back.digest() != small_encoder.digest()
+    # one that was saved before there was any such thing
+    assert two.noise is None
+    assert EncoderEnsemble.load(two.save(tmp_path / "older")).noise is None
+
+
 def test_the_prediction_is_the_mean_of_the_members(two, small_mouse):
     video, behavior = shown(small_mouse)
     one, other = (member.predict_rates(video, behavior) for member in two.members)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nwbrecon.encoding.readout import PointReadout, _LocalDrive, pair_energy
+from nwbrecon.encoding.readout import PointReadout, _LocalDrive, pair_energy, set_dropout
 
 
 def noise(*shape, seed=0):
@@ -123,3 +123,31 @@ def test_positions_are_jittered_in_training_alone():
     # the spread is learned
     (gradient,) = torch.autograd.grad(one.sum(), readout.log_spread)
     assert gradient.abs().min() > 0
+
+
+def test_dropout_leaves_out_a_share_of_the_weights_in_training_alone_and_keeps_the_mean():
+    readout = readout_of(n_rois=3)
+    features, suppression = noise(2, 4, 6, 4, 7), noise(2, 4, 4, 7, seed=9)
+    plain = readout(features, suppression)
+    set_dropout(torch.nn.ModuleDict({"readout": readout}), 0.4)
+    assert torch.equal(readout(features, suppression), plain)
+    readout.train()
+    with torch.no_grad():
+        # no jitter
+        readout.log_spread.fill_(-torch.inf)
+        torch.manual_seed(0)
+        drawn = torch.stack([readout(features, suppression) for _ in range(4000)])
+    torch.testing.assert_close(drawn.mean(dim=0), plain, rtol=0.1, atol=0.15)
+    readout(features, suppression).sum().backward()
+    dropped = readout.energy.grad == 0
+    assert 0 < int(dropped.sum()) < dropped.numel()
+
+
+def test_dropout_is_the_same_for_all_stretches_of_a_step():
+    readout = readout_of().train()
+    set_dropout(readout, 0.5)
+    features, suppression = noise(1, 4, 6, 4, 7), noise(1, 4, 4, 7, seed=9)
+    torch.manual_seed(0)
+    one, other = readout(features.expand(2, -1, -1, -1, -1), suppression.expand(2, -1, -1, -1))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, readout(features, suppression)[0])

@@ -8,7 +8,7 @@ from small import ENCODER, make_mouse, smooth_noise
 from nwbrecon.config import InversionSettings, TrainingSettings
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.encoding.observation import Window, window_video
-from nwbrecon.encoding.prediction import single_trial_correlation
+from nwbrecon.encoding.prediction import predict_samples, single_trial_correlation
 from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.inversion import reconstruct
 
@@ -114,6 +114,51 @@ def test_several_sessions_may_take_over_one_core(pair):
     lender = train(pair[1], ENCODER, TrainingSettings(epochs=0))
     encoders = train(pair, training=SHORT, core=lender)
     assert {encoder.encoders[0].core_digest() for encoder in encoders} == {lender.encoders[0].core_digest()}
+
+
+@pytest.mark.slow
+def test_a_student_is_nearer_to_its_teacher_than_one_that_learned_alone(pair):
+    mouse = small(1, 8, train=12)
+    longer = TrainingSettings(epochs=3, window_seconds=1.0, members=2, seed=5)
+    teacher = train(mouse, ENCODER, longer)
+    validation = mouse.trials_in("validation")
+    expected = [rates for rates, _ in predict_samples(teacher, mouse, validation)]
+
+    def distance(**given):
+        student = train(mouse, ENCODER, TrainingSettings(epochs=3, window_seconds=1.0, teacher_weight=0.9), **given)
+        found = [rates for rates, _ in predict_samples(student, mouse, validation)]
+        return student, sum(np.nansum((one - other) ** 2) for one, other in zip(found, expected, strict=True))
+
+    alone, taught = distance(), distance(teacher=teacher)
+    assert taught[1] < 0.7 * alone[1]
+    assert taught[0].info["teacher"] == teacher.digest()
+    assert "teacher" not in alone[0].info
+
+
+def test_a_teacher_comes_from_memory_or_from_disk(pair, tmp_path):
+    teacher = train(pair[0], ENCODER, TrainingSettings(epochs=0))
+    folder = teacher.save(tmp_path / "teacher")
+    losses = {
+        train(pair[0], ENCODER, SHORT, teacher=given).history["loss"].iloc[-1]
+        for given in (teacher, folder, str(folder))
+    }
+    assert len(losses) == 1
+    assert losses != {train(pair[0], ENCODER, SHORT).history["loss"].iloc[-1]}
+
+
+def test_a_teacher_that_does_not_fit_is_refused(pair, monkeypatch):
+    teacher = train(pair[0], ENCODER, TrainingSettings(epochs=0))
+    monkeypatch.setattr("nwbrecon.encoding.training.Trainer.run", lambda _: pytest.fail("it was trained"))
+    with pytest.raises(EncoderError, match="A teacher and 2 sessions were given"):
+        train(pair, ENCODER, SHORT, teacher=teacher)
+    with pytest.raises(EncoderError, match="The session has ROIs 12"):
+        train(pair[1], ENCODER, SHORT, teacher=teacher)
+    with pytest.raises(SettingsError, match="'zig', and a teacher was given"):
+        train(pair[0], ENCODER, SHORT.model_copy(update={"likelihood": "zig"}), teacher=teacher)
+    other = small(1, 8)
+    other.trials.loc[other.trials["clip"] == "train 0", "split"] = "test"
+    with pytest.raises(EncoderError, match="Clip 'train 0' is for testing in the session and for training in what the"):
+        train(other, ENCODER, SHORT, teacher=teacher)
 
 
 def test_what_does_not_fit_together_is_refused_before_any_work(pair, together, tmp_path, monkeypatch):

@@ -1,3 +1,10 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +12,7 @@ from small import clips_of, make_mouse, smooth_noise
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
+from nwbrecon.encoding import VideoEncoder, train
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.training import Trainer
 from nwbrecon.errors import EncoderError
@@ -173,6 +181,73 @@ def test_a_session_of_short_clips_can_be_trained_on():
     trainer = trainer_of(aligned, window_seconds=3.5)
     trainer.run()
     assert np.isfinite(trainer.table()["loss"].iloc[1:]).all()
+
+
+ALL_AT_ONCE = {"cutmix": 0.5, "readout_dropout": 0.2, "teacher_weight": 0.3}
+TRAINING = """
+import sys
+from pathlib import Path
+
+import test_training
+
+if __name__ == "__main__":
+    test_training.with_all(Path(sys.argv[1])).run()
+"""
+
+
+def with_all(state=None):
+    """A long training with all that draws numbers."""
+    mouse = make_mouse(train=5, validation=2, test=1, seconds=3.0, n_rois=8, make_movie=smooth_noise)
+    settings = {"batch_windows": 2, "window_seconds": 1.0, "patience": 99}
+    teacher = train(mouse.aligned, ENCODER, TrainingSettings(epochs=1, seed=9, **settings))
+    asked = TrainingSettings(epochs=12, **settings, **ALL_AT_ONCE)
+    return Trainer([mouse.aligned], ENCODER, asked, state=state, teacher=teacher)
+
+
+@pytest.mark.slow
+def test_a_training_whose_process_is_killed_goes_on_to_the_same_end_to_the_last_bit(tmp_path):
+    script, state = tmp_path / "train.py", tmp_path / "state"
+    script.write_text(TRAINING)
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    with subprocess.Popen([sys.executable, script, state], env=environment, stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 180
+        while not any(state.glob("epoch-[2-9].safetensors")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    # it may have been killed while it wrote the state of an epoch: then that of the epoch before counts
+    assert 1 <= read_json(state / "training.json")["epoch"] < 12
+    whole, resumed = with_all(), with_all(state)
+    assert_same(run(resumed), run(whole))
+    assert_same(resumed.encoders[0], whole.encoders[0])
+    assert resumed.table().drop(columns="seconds").equals(whole.table().drop(columns="seconds"))
+
+
+@pytest.mark.parametrize("setting", [{"cutmix": 1.0}, {"readout_dropout": 0.5}, {"precision": "bf16"}])
+def test_settings_of_the_loop_reach_it(aligned, setting):
+    plain, other = run(trainer_of(aligned, epochs=1)), run(trainer_of(aligned, epochs=1, **setting))
+    assert not torch.equal(plain.readout.linear, other.readout.linear)
+    assert_same(other, run(trainer_of(aligned, epochs=1, **setting)))
+
+
+def test_a_training_goes_on_in_smaller_parts_when_memory_runs_out(aligned, monkeypatch):
+    expected = run(trainer_of(aligned, batch_windows=4, epochs=1))
+    predict = VideoEncoder.predict_rates
+
+    def with_little_memory(self, video, behavior):
+        if self.training and len(video) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(self, video, behavior)
+
+    monkeypatch.setattr(VideoEncoder, "predict_rates", with_little_memory)
+    with pytest.warns(UserWarning, match="with 4 stretches of video at a time; from now on there are 2") as said:
+        found = run(trainer_of(aligned, batch_windows=4, epochs=1))
+    assert len(said) == 1
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

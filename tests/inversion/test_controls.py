@@ -109,8 +109,9 @@ class TestShuffled:
         assert set(aligned.trials.loc[trials, "clip"]) == {own.clip}
         known = []
         for (encoder, other), trial in zip(recordings, trials, strict=True):
-            parts = gather_evidence(encoder, other, trial, setup.margins).observations
-            whole = gather_evidence(encoder, aligned, trial, setup.margins).observations
+            parts, whole = (
+                gather_evidence(encoder, session, trial, setup.margins)[0].observations for session in (other, aligned)
+            )
             columns = []
             for part, complete in zip(parts, whole, strict=True):
                 column = (part.known.sum(dim=1) > 0)[0]

@@ -248,6 +248,13 @@ def test_what_is_not_there_is_refused(small_mouse, small_encoder):
         reconstruct(small_encoder, aligned, [], QUICK)
 
 
+def test_noise_that_an_encoder_does_not_know_is_not_whitened(small_mouse, small_encoder):
+    older = copy.copy(small_encoder)
+    older.noise = None
+    with pytest.raises(EncoderError, match="Train it anew"):
+        reconstruct(older, small_mouse.aligned, settings=QUICK.model_copy(update={"noise": "shared"}))
+
+
 def test_another_session_is_refused(small_encoder):
     other = make_mouse(n_rois=12, train=2, validation=1, test=1, seconds=2.0, make_movie=smooth_noise).aligned
     with pytest.raises(EncoderError, match="ROIs 12"):

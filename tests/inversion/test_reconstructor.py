@@ -106,6 +106,19 @@ def test_going_on_is_the_same_as_going_through(evidence):
     assert on.snapshot_iterations == through.snapshot_iterations == [0, 2, 7]
 
 
+def test_other_evidence_leads_on_from_where_it_is(evidence):
+    other = responses_to(LinearEncoder.random(8, seed=1), sample_video(1), noise=1.0)
+    fit = fit_of(evidence)
+    first = fit.run(5, tolerance=0)
+    before = fit.video
+    fit.judge_by([other])
+    np.testing.assert_array_equal(fit.video, before)
+    outcome = fit.run(300, tolerance=1e-12)
+    np.testing.assert_allclose(fit.video, posterior_mean([other]).clip(0, 255), atol=0.3)
+    assert fit.history["iteration"].tolist() == list(range(outcome.n_iterations + 1))
+    assert outcome.n_evaluations > first.n_evaluations + outcome.n_iterations - 5
+
+
 def test_snapshots_show_the_way(evidence):
     fit = fit_of(evidence)
     assert fit.snapshots.shape == (0, *SHAPE)

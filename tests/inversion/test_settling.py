@@ -45,10 +45,12 @@ CHOOSING = InversionSettings(
 )
 
 
-@pytest.mark.parametrize("choose_by", ["validation", "held-out"])
-def test_prior_and_weight_are_chosen_where_nothing_is_fixed(small_mouse, small_encoder, choose_by):
+@pytest.mark.parametrize(
+    ("choose_by", "stretch_seconds"), [("validation", 10.0), ("held-out", 10.0), ("held-out", 1.5)]
+)
+def test_prior_and_weight_are_chosen_where_nothing_is_fixed(small_mouse, small_encoder, choose_by, stretch_seconds):
     aligned = small_mouse.aligned
-    settings = CHOOSING.model_copy(update={"choose_by": choose_by})
+    settings = CHOOSING.model_copy(update={"choose_by": choose_by, "stretch_seconds": stretch_seconds})
     made = make_setup([(small_encoder, aligned)], showings(aligned), settings, "map")
     assert made.error_model is None
     assert len(made.choice) == 4

@@ -70,3 +70,49 @@ def test_a_clip_is_inverted_from_all_its_showings(small_setup, small_mouse, smal
     # the same probes, and more of what is known from more showings
     np.testing.assert_array_equal(one.information(seed=0), information)
     assert both.information(seed=0).mean() > 1.2 * information.mean()
+
+
+def test_a_clip_is_inverted_in_stretches_to_the_same_movie(small_setup, small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    showing = (tuple(aligned.trials_in("test")[:2]),)
+    whole, parts = (
+        invert(
+            small_setup,
+            [(small_encoder, aligned)],
+            showing,
+            InversionSettings(iterations=3, device="cpu", stretch_seconds=seconds),
+        )
+        for seconds in (10.0, 1.2)
+    )
+    assert len(whole.evidence) == 2
+    assert len(parts.evidence) > 4
+    assert parts.outcome.value == pytest.approx(whole.outcome.value, rel=1e-4)
+    np.testing.assert_allclose(parts.fit.video, whole.fit.video, atol=0.5)
+    assert parts.information(0).shape == whole.information(0).shape
+
+
+@pytest.mark.parametrize("noise", ["shared", "autoregressive"])
+def test_whitened_noise_is_fitted_after_the_first_search(small_setup, small_mouse, small_encoder, noise):
+    aligned, recordings = small_mouse.aligned, [(small_encoder, small_mouse.aligned)]
+    showing = ((aligned.trials_in("test")[0],),)
+    settings = InversionSettings(iterations=6, tolerance=0.0, device="cpu")
+    plain, whitened = (
+        invert(small_setup, recordings, showing, settings.model_copy(update={"noise": kind}))
+        for kind in ("dispersion", noise)
+    )
+    assert (plain.outcome.n_iterations, whitened.outcome.n_iterations) == (6, 9)
+    assert whitened.outcome.n_evaluations >= plain.outcome.n_evaluations + 4
+    history = whitened.fit.history
+    assert history["iteration"].tolist() == list(range(10))
+    assert history["objective"][:7].tolist() == plain.fit.history["objective"].tolist()
+    # each search falls by itself: they are of different objectives
+    assert (np.diff(history["objective"][7:]) < 0).all()
+    assert np.abs(whitened.fit.video - plain.fit.video).mean() > 0.1
+    true = aligned.trial(showing[0][0]).video
+    scores = [dynamic_correlation(made.fit.video, true, small_setup.mask) for made in (plain, whitened)]
+    assert scores[1] > scores[0] - 0.1
+    # stretches keep what ROIs share; autoregressions begin anew in each
+    stretched = settings.model_copy(update={"noise": noise, "stretch_seconds": 1.2})
+    parts = invert(small_setup, recordings, showing, stretched)
+    tolerance = {"shared": 1e-3, "autoregressive": 0.05}[noise]
+    assert parts.outcome.value == pytest.approx(whitened.outcome.value, rel=tolerance)

@@ -176,6 +176,16 @@ def test_a_core_is_taken_over_from_a_folder_and_goes_with_the_results(trained, o
         reproduce(tmp_path / "results.nwb", other_mouse)
 
 
+def test_a_teacher_is_named_in_what_it_taught_and_results_that_rest_on_one_are_not_reproduced(
+    trained, mouse, tiny, tmp_path
+):
+    made = train_encoder(mouse, tmp_path / "encoder", quick(tiny), teacher=trained.folder)
+    assert EncoderEnsemble.load(made.folder).info["teacher"] == trained.encoder.digest()
+    reconstruct_recording(mouse, made.folder, tmp_path / "results.nwb", quick(tiny))
+    with pytest.raises(ResultsError, match="learned from the predictions of another"):
+        reproduce(tmp_path / "results.nwb", mouse)
+
+
 def test_a_core_of_another_architecture_than_is_asked_for_is_refused(trained, other_mouse, tiny, tmp_path):
     settings = tiny.model_copy(update={"encoder": EncoderSettings(channels=8)})
     with pytest.raises(SettingsError, match=r"encoder\.channels is 8, but that of the core is 16"):

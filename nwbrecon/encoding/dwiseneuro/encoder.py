@@ -261,7 +261,7 @@ class DwiseNeuroEncoder(nn.Module):
         flat, n_frames = frames.flatten(), inputs.shape[2]
         rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
         rates = rates.index_add(2, flat, predicted.transpose(1, 2).flatten(2))
-        return rates / torch.bincount(flat, minlength=n_frames)
+        return rates / inputs.new_zeros(n_frames).index_add(0, flat, inputs.new_ones(len(flat)))
 
     def _predict_window(self, window: Tensor) -> Tensor:
         if self._fused is not None:

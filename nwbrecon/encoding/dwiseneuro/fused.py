@@ -4,11 +4,14 @@ Batch norms are folded into the convolutions before them. Channels come last in 
 are matrix products and depthwise ones run as 2-D convolutions on views (rows by columns, then time by places). The
 squeeze-excite gate scales the projection's weights rather than the wide maps. Each block has a gradient of its own,
 which needs no copy of the widest maps: these are made again, some frames at a time, while they stay in the cache.
+Large memory that the system has just given is slow when first written, so that maps are overwritten where they are not
+needed any more.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -133,9 +136,11 @@ class _Block(nn.Module):
             size = max(1, _CHUNK // (frames.shape[1] * frames.shape[2] * len(self.expand_bias)))
         return [slice(first, first + size) for first in range(0, frames.shape[0], size)]
 
-    def filter_space(self, frames: Tensor) -> Tensor:
-        """Expand and filter frames in space; before the nonlinearity."""
+    def filter_space(self, frames: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Expand and filter frames in space: chunks before the nonlinearity, and all frames after it."""
         padding = self.space_weight.shape[2] // 2
+        size = [-(-length // self.stride) for length in frames.shape[1:3]]
+        active = frames.new_empty(len(frames), *size, len(self.space_bias))
         parts = []
         for chunk in self.chunks(frames):
             wide = functional.silu(self.widen(frames[chunk]), inplace=True).permute(0, 3, 1, 2)
@@ -144,16 +149,17 @@ class _Block(nn.Module):
                     wide, self.space_weight, self.space_bias, self.stride, padding, groups=len(self.space_bias)
                 ).permute(0, 2, 3, 1)
             )
-        return torch.cat(parts)
+            torch.ops.aten.silu.out(parts[-1], out=active[chunk])
+        return parts, active
 
-    def filter_space_backward(self, gradient: Tensor, frames: Tensor) -> Tensor:
-        """Gradient with respect to the frames that `filter_space` was given."""
+    def filter_space_backward(self, gradient: Tensor, frames: Tensor, filtered: Sequence[Tensor]) -> Tensor:
+        """Gradient with respect to the frames that `filter_space` was given; ``gradient`` is overwritten."""
         padding = self.space_weight.shape[2] // 2
-        parts = []
-        for chunk in self.chunks(frames):
+        of_frames = frames.new_empty(frames.shape)
+        for chunk, part in zip(self.chunks(frames), filtered, strict=True):
             wide = self.widen(frames[chunk])
             of_wide = torch.ops.aten.convolution_backward(
-                gradient[chunk].permute(0, 3, 1, 2),
+                _silu_backward_(gradient[chunk], part).permute(0, 3, 1, 2),
                 wide.permute(0, 3, 1, 2),
                 self.space_weight,
                 None,
@@ -165,8 +171,12 @@ class _Block(nn.Module):
                 len(self.space_bias),
                 [True, False, False],
             )[0].permute(0, 2, 3, 1)
-            parts.append(_silu_backward(of_wide, wide) @ self.expand_weight)
-        return torch.cat(parts)
+            torch.mm(
+                _silu_backward_(of_wide, wide).reshape(-1, len(self.space_bias)),
+                self.expand_weight,
+                out=of_frames[chunk].flatten(0, 2),
+            )
+        return of_frames
 
     def filter_time(self, maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Filter maps ``(batch, time, place, channel)`` in time."""
@@ -183,12 +193,12 @@ class _BlockFunction(torch.autograd.Function):
     def forward(context: Any, maps: Tensor, block: _Block) -> Tensor:
         batch, time = maps.shape[:2]
         maps = maps + block.positions(maps)
-        filtered = block.filter_space(maps.flatten(0, 1))
-        rows, columns, n_wide = filtered.shape[1:]
-        filtered = filtered.reshape(batch, time, rows * columns, n_wide)
-        wide = block.filter_time(functional.silu(filtered), block.time_weight, block.time_bias)
+        filtered, active = block.filter_space(maps.flatten(0, 1))
+        rows, columns, n_wide = active.shape[1:]
+        active = active.view(batch, time, rows * columns, n_wide)
+        wide = block.filter_time(active, block.time_weight, block.time_bias)
 
-        active = functional.silu(wide).reshape(batch, -1, n_wide)
+        active = torch.ops.aten.silu.out(wide, out=active).flatten(1, 2)
         squeezed = torch.addmm(block.squeeze_bias, active.mean(dim=1), block.squeeze_weight.T)
         gate = torch.sigmoid(torch.addmm(block.excite_bias, functional.silu(squeezed), block.excite_weight.T))
         out = torch.baddbmm(block.bias, active, gate[:, :, None] * block.project_weight)
@@ -199,30 +209,28 @@ class _BlockFunction(torch.autograd.Function):
             scale = block.shortcut_scale[part]
             out[..., part].addcmul_(shortcut[..., : len(scale)], scale)
         context.block = block
-        context.save_for_backward(maps, filtered, wide, squeezed, gate)
+        context.save_for_backward(maps, wide, squeezed, gate, *filtered)
         return out.view(batch, time, rows, columns, -1)
 
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         block: _Block = context.block
-        maps, filtered, wide, squeezed, gate = context.saved_tensors
+        maps, wide, squeezed, gate, *filtered = context.saved_tensors
         batch, time, height, width, n_in = maps.shape
         rows, columns = gradient.shape[2:4]
         gradient = gradient.reshape(batch, rows * columns * time, -1)
 
+        of_active = gradient @ (gate[:, :, None] * block.project_weight).transpose(1, 2)
         # the gate: through the projection, then through both of its layers to the mean that it came from
-        wide = wide.flatten(1, 2)
-        of_gated = gradient @ block.project_weight.T
-        of_gate = _activate_and_sum(wide, of_gated)
-        of_squeezed = _silu_backward((of_gate * gate * (1 - gate)) @ block.excite_weight, squeezed)
-        of_mean = of_squeezed @ block.squeeze_weight / wide.shape[1]
+        of_excited = _activate_and_sum(wide.flatten(1, 2), of_active) * (1 - gate)
+        of_squeezed = _silu_backward_(of_excited @ block.excite_weight, squeezed)
+        of_active += (of_squeezed @ block.squeeze_weight / of_active.shape[1])[:, None]
 
-        of_active = torch.addcmul(of_mean[:, None], of_gated, gate[:, None])
-        of_wide = _silu_backward(of_active, wide).view(filtered.shape)
-        of_filtered = _silu_backward(block.filter_time(of_wide, block.time_weight.flip(2), None), filtered)
+        of_wide = _silu_backward_(of_active.view(wide.shape), wide)
+        of_filtered = block.filter_time(of_wide, block.time_weight.flip(2), None)
         of_maps = block.filter_space_backward(
-            of_filtered.reshape(batch * time, rows, columns, -1), maps.flatten(0, 1)
+            of_filtered.reshape(batch * time, rows, columns, -1), maps.flatten(0, 1), filtered
         ).view(maps.shape)
 
         of_shortcut = maps.new_zeros(*gradient.shape[:2], n_in)
@@ -247,8 +255,9 @@ def _activate_and_sum(maps: Tensor, weights: Tensor) -> Tensor:
     return total
 
 
-def _silu_backward(gradient: Tensor, before: Tensor) -> Tensor:
-    return torch.ops.aten.silu_backward(gradient, before)
+def _silu_backward_(gradient: Tensor, before: Tensor) -> Tensor:
+    """Turn, in place, the gradient with respect to ``silu(before)`` into that with respect to ``before``."""
+    return torch.ops.aten.silu_backward.grad_input(gradient, before, grad_input=gradient)
 
 
 def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:

@@ -237,7 +237,10 @@ class Readout(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rates of the ROIs."""
-        return functional.softplus(self.layer(features)[:, : self.n_rois], beta=self.beta)
+        # in reduced precision sums over features lose their tail
+        with torch.autocast(features.device.type, enabled=False):
+            drive = self.layer(features.to(self.layer.get_parameter("1.weight").dtype))[:, : self.n_rois]
+            return functional.softplus(drive, beta=self.beta)
 
 
 class Norm(nn.Module):

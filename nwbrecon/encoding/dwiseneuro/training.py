@@ -53,6 +53,7 @@ class TrainableDwiseNeuro(DwiseNeuroEncoder, TrainableEncoder):
         If the settings name other readouts than one of the session's ROIs.
     """
 
+    mixes_stretches = True
     behavior_mean: Tensor
     behavior_std: Tensor
     unit: Tensor

@@ -79,6 +79,7 @@ def write_report(
             trials=summary.trials(results, {clip["row"] for clip in parts["clips"]}),
             pictures=_pictures(results, aligned),
             predictions=summary.predictions(results),
+            training=summary.training(results),
             settings=to_rows(results.provenance.get("settings", {})),
             # what concerns single clips is in the results file; here it would bury the rest
             provenance=to_rows(

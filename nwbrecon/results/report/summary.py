@@ -27,6 +27,7 @@ __all__ = [
     "showings",
     "source",
     "title",
+    "training",
     "trials",
     "verdict",
 ]
@@ -282,6 +283,14 @@ def trials(results: Results, playable: set[int]) -> dict[str, Any]:
     return {"headings": headings, "rows": rows}
 
 
+_TRAINING = {
+    "member": "Member",
+    "epoch": "Epoch",
+    "loss": "Loss",
+    "validation_correlation": "Validation correlation",
+    "mean_correlation": "Mean over sessions",
+    "seconds": "Seconds",
+}
 _PREDICTIONS = {
     "encoder": "encoder",
     "linear-nonlinear": "linear-nonlinear model",
@@ -317,6 +326,27 @@ def predictions(results: Results) -> dict[str, Any]:
         "rows": rows,
         "on": f"{scored['trials']} {scored['split']} trials of {scored['clips']} clips" if scored else "test clips",
     }
+
+
+def training(results: Results) -> dict[str, Any]:
+    """Table of how the encoder's training went: headings, a row an epoch and member; empty if it is not known."""
+    table = results.training
+    shown = {name: heading for name, heading in _TRAINING.items() if name in table}
+    if table.get("member", pd.Series(dtype=int)).nunique() < 2:
+        shown.pop("member", None)
+    return {
+        "headings": list(shown.values()),
+        "rows": [
+            [_whole_or_number(row[name], whole=name in {"member", "epoch"}) for name in shown]
+            for _, row in table.iterrows()
+        ],
+    }
+
+
+def _whole_or_number(value: float, *, whole: bool) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.0f}" if whole else f"{value:.4g}".replace("-", "−")
 
 
 def _showing_numbers(results: Results) -> list[Any]:

@@ -113,6 +113,12 @@ def scrub(browser, to):
     )
 
 
+def test_training_is_there_epoch_by_epoch(report):
+    text = report.read_text(encoding="utf-8")
+    assert "Training of the encoder, epoch by epoch (5 rows)" in text
+    assert "<tr><td>4</td><td>1.5</td><td>0.2</td></tr>" in text
+
+
 @in_browser
 class TestInBrowser:
     def test_scrubbing_shows_the_stored_pixels(self, page, results):

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from nwbrecon.results import Results
@@ -101,6 +102,18 @@ def test_predictions_are_tabled_with_what_stands_beside_them(results, encoder_sc
     assert rows["other showings"][1:] == [("", "")] * 3
     without = encoder_scores.summary.assign(mean=float("nan"))
     assert summary.predictions(replace(results, encoder_summary=without))["rows"] == []
+
+
+def test_training_is_tabled_epoch_by_epoch(results, encoder):
+    assert summary.training(results)["rows"] == []
+    table = summary.training(replace(results, training=encoder.history))
+    assert table["headings"] == ["Epoch", "Loss", "Validation correlation"]
+    assert table["rows"][:2] == [["0", "", "0.2"], ["1", "4", "0.2"]]
+    two = pd.concat([encoder.history, encoder.history.assign(member=1, seconds=12.3456)])
+    table = summary.training(replace(results, training=two))
+    assert table["headings"] == ["Member", "Epoch", "Loss", "Validation correlation", "Seconds"]
+    assert table["rows"][0] == ["0", "0", "", "0.2", ""]
+    assert table["rows"][-1] == ["1", "4", "1.5", "0.2", "12.35"]
 
 
 @pytest.mark.parametrize(
