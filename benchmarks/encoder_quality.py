@@ -13,8 +13,11 @@ at every position; what 16 frames and their gradient with respect to the video c
 (2) A learning curve over minutes of training movie and ROIs, each encoder at its defaults, and whether the gate says
 that it sees.
 
-Everything that is done is kept in ``--out``, so that the same command goes on where it was stopped.
+Everything that is done is kept in ``--out``, so that the same command goes on where it was stopped. Mice are kept as
+they are aligned, the one of (1) and the one of (2), so that they can be simulated elsewhere; that of (2) grows with the
+largest of its ROIs and minutes (see what is printed).
 
+    python benchmarks/encoder_quality.py --out quality --simulate-only
     python benchmarks/encoder_quality.py --out quality
     python benchmarks/encoder_quality.py --out quality-real --movies movies.npz --mice 2
     python benchmarks/encoder_quality.py --out quality --mice 0 --curve-minutes 2 8 --curve-rois 100
@@ -23,6 +26,7 @@ Everything that is done is kept in ``--out``, so that the same command goes on w
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,6 +37,7 @@ import numpy as np
 import pandas as pd
 import torch
 from encoder_speed import measure
+from mice import read_mouse, simulated_with_truth, write_mouse
 from torch import Tensor, nn
 from transfer import first_minutes
 
@@ -44,13 +49,14 @@ from nwbrecon.encoding.observation import Window, observe
 from nwbrecon.encoding.prediction import nan_correlation, single_trial_correlation
 from nwbrecon.metrics import bootstrap_interval
 from nwbrecon.progress import progress_shown
-from nwbrecon.simulation.truth import read_truth
 from nwbrecon.storage import read_json, write_json
 
 OURS = "quadrature"
 # what no encoder is scored on, since some lack their past there
 LEAD_FRAMES = 15
 COST_FRAMES = 96
+# architectures that this process has computed with on a GPU
+AWAKE: set[str] = set()
 # where the true rates of the ceilings stand in the truth
 CEILINGS = {"ceiling": "rates", "reachable": "expected_rates"}
 
@@ -60,13 +66,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for what is done")
     parser.add_argument("--movies", type=Path, help="npz or folder of movies to show instead of made ones")
     parser.add_argument("--seed", type=int, default=11, help="of the first mouse")
+    parser.add_argument("--simulate-only", action="store_true", help="simulate the mice, and end")
     parser.add_argument("--mice", type=int, default=1, help="of (1)")
     parser.add_argument("--rois", type=int, default=300, help="of (1)")
     parser.add_argument("--minutes", type=float, default=8.0, help="of movie in (1), validation clips included")
     parser.add_argument("--longer", type=float, nargs="*", default=[1.0, 3.0], help="times the seconds of ours, in (1)")
     parser.add_argument("--until-best", type=int, default=0, metavar="EPOCHS", help="train both this long at most")
     parser.add_argument("--dwiseneuro", default="dwiseneuro-small", choices=sorted(set(ARCHITECTURES) - {OURS}))
-    parser.add_argument("--curve-minutes", type=float, nargs="*", default=[2.0, 4.0, 8.0, 16.0, 32.0])
+    parser.add_argument("--curve-minutes", type=float, nargs="*", default=[2.0, 4.0, 8.0, 16.0])
     parser.add_argument("--curve-rois", type=int, nargs="*", default=[100, 300, 1000])
     parser.add_argument("--dwiseneuro-minutes", type=float, nargs="*", help="of its curve; default: the same")
     parser.add_argument("--dwiseneuro-rois", type=int, nargs="*", help="of its curve; default: the same")
@@ -74,6 +81,12 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     with progress_shown(False):
+        if arguments.simulate_only:
+            for index in range(arguments.mice):
+                Mouse.simulated(arguments, arguments.seed + index, arguments.rois, arguments.minutes)
+            if points := curve_points(arguments):
+                Mouse.simulated(arguments, arguments.seed, *curve_size(points))
+            return
         rows = [
             {"mouse": index, **row}
             for index in range(arguments.mice)
@@ -112,6 +125,20 @@ def comparison(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]
 
 def learning_curve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Rows of (2): few minutes are the first of many, few ROIs some of many."""
+    points = curve_points(arguments)
+    if not points:
+        return []
+    most_rois, shown = curve_size(points)
+    whole = Mouse.simulated(arguments, arguments.seed, most_rois, shown)
+    rows = []
+    for n_rois, minutes, who in sorted(points):
+        name = f"{arguments.seed}-{most_rois}-{shown:g}-curve-{who}-{n_rois}-{minutes:g}"
+        rows.append({"minutes": minutes, **whole.part(n_rois, minutes).trained(name, "defaults", who)})
+    return rows
+
+
+def curve_points(arguments: argparse.Namespace) -> list[tuple[int, float, str]]:
+    """ROIs, minutes of training movie and encoder of each point of (2)."""
     wanted = {
         OURS: (arguments.curve_rois, arguments.curve_minutes),
         arguments.dwiseneuro: (
@@ -119,18 +146,15 @@ def learning_curve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             arguments.curve_minutes if arguments.dwiseneuro_minutes is None else arguments.dwiseneuro_minutes,
         ),
     }
-    points = [(n_rois, minutes, who) for who, (some, times) in wanted.items() for n_rois in some for minutes in times]
-    if not points:
-        return []
-    most_rois, longest = max(point[0] for point in points), max(point[1] for point in points)
+    return [(n_rois, minutes, who) for who, (some, times) in wanted.items() for n_rois in some for minutes in times]
+
+
+def curve_size(points: list[tuple[int, float, str]]) -> tuple[int, float]:
+    """ROIs and minutes of movie of the mouse that all points of (2) are parts of."""
+    longest = max(minutes for _, minutes, _ in points)
     # what is set apart for validation comes on top
     shown = float(np.ceil(longest / (1 - AlignmentSettings().validation_share) + 0.5))
-    whole = Mouse.simulated(arguments, arguments.seed, most_rois, shown)
-    rows = []
-    for n_rois, minutes, who in sorted(points, key=lambda point: point[:2]):
-        name = f"{arguments.seed}-{most_rois}-{shown:g}-curve-{who}-{n_rois}-{minutes:g}"
-        rows.append({"minutes": minutes, **whole.part(n_rois, minutes).trained(name, "defaults", who)})
-    return rows
+    return max(n_rois for n_rois, _, _ in points), shown
 
 
 @dataclass
@@ -143,19 +167,23 @@ class Mouse:
 
     @classmethod
     def simulated(cls, arguments: argparse.Namespace, seed: int, n_rois: int, minutes: float) -> Mouse:
-        """Simulate a mouse, unless that was done."""
-        recording = arguments.out / f"mouse-{seed}-{n_rois}-{minutes:g}.nwb"
-        if not recording.exists():
-            nr.simulate(
-                recording,
+        """Simulate and align a mouse, unless that was done."""
+        path = arguments.out / f"mouse-{seed}-{n_rois}-{minutes:g}.npz"
+        if not path.exists():
+            clock = time.perf_counter()
+            aligned, truth = simulated_with_truth(
                 SimulationSettings(
                     seed=seed, movies=arguments.movies, rois=n_rois, minutes=minutes, test_clip_seconds=6.0
-                ),
+                )
             )
-        with nr.open_session(recording) as session:
-            aligned = nr.align(session)
-        truth = read_truth(recording)
-        return cls(arguments.out, aligned, {name: ceiling(aligned, truth, rates) for name, rates in CEILINGS.items()})
+            write_mouse(path, aligned, {name: ceiling(aligned, truth, rates) for name, rates in CEILINGS.items()})
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            print(
+                f"{path.name}: {path.stat().st_size / 1e6:.0f} MB, in {time.perf_counter() - clock:.0f} s with at most "
+                f"{memory:.1f} GB of memory",
+                flush=True,
+            )
+        return cls(arguments.out, *read_mouse(path))
 
     def part(self, n_rois: int, minutes: float) -> Mouse:
         """Give some of its ROIs and the first minutes of its training movie."""
@@ -169,6 +197,8 @@ class Mouse:
         """Train and score an encoder, unless that was done."""
         path = self.out / f"{name}.json"
         if not path.exists():
+            if torch.cuda.is_available():
+                self._wake(architecture)
             clock, processor = time.perf_counter(), time.process_time()
             encoder = nr.train(self.aligned, architecture, training)
             clock, processor = time.perf_counter() - clock, time.process_time() - processor
@@ -176,6 +206,12 @@ class Mouse:
         row: dict[str, Any] = read_json(path)
         print(f"{name}: {np.mean(row['test']):.4f}, {row['sentence']}", flush=True)
         return row
+
+    def _wake(self, architecture: str) -> None:
+        """Let the GPU load what it computes an architecture with, which is done once and not counted."""
+        if architecture not in AWAKE:
+            nr.train(first_minutes(self.aligned, 0.5), architecture, TrainingSettings(epochs=1))
+            AWAKE.add(architecture)
 
     def _described(
         self, encoder: EncoderEnsemble, budget: str, architecture: str, clock: float, processor: float

@@ -74,5 +74,20 @@ def test_what_is_not_asked_for_in_training_is_what_suits_the_architecture():
     assert (suited.epochs, suited.weight_decay) == (3, 1e-3)
     assert suited.learning_rate == learning["learning_rate"] != TrainingSettings().learning_rate
     assert RunSettings(encoder=DwiseNeuroSettings()).training == TrainingSettings(**learning)
+    assert suited.readout_penalty == 0 != TrainingSettings().readout_penalty
     # once resolved, they stay
     assert suited.suited_to(DwiseNeuroSettings()) == suited.suited_to(EncoderSettings()) == suited
+
+
+@pytest.mark.parametrize("name", DwiseNeuroSettings.without)
+def test_what_an_architecture_has_no_part_for_is_refused(name):
+    for make in (
+        lambda: load_settings(RunSettings, encoder="dwiseneuro", **{f"training__{name}": 0.1}),
+        lambda: TrainingSettings(**{name: 0.1}).suited_to(DwiseNeuroSettings()),
+    ):
+        with pytest.raises(
+            SettingsError, match=rf"training\.{name} is 0\.1\. The architecture 'dwiseneuro' has nothing"
+        ):
+            make()
+    assert getattr(load_settings(RunSettings, **{f"training__{name}": 0.1}).training, name) == 0.1
+    assert getattr(load_settings(RunSettings, encoder="dwiseneuro", **{f"training__{name}": 0}).training, name) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -137,7 +138,8 @@ def gather_evidence(
 
     Of a long clip each stretch has a witness of its own, so that the encoder's feature maps of one stretch at a time
     need memory. A witness also looks at the frames before its stretch that its first samples depend on: together they
-    say just what one witness of the whole clip would.
+    say just what one witness of the whole clip would (and nearly, with a DwiseNeuro that averages over windows at every
+    position).
 
     Parameters
     ----------
@@ -190,9 +192,11 @@ def _stretches(
     # equal ones: a last stretch of few frames would be mostly overlap
     count = max(1, round(n_frames / (seconds * aligned.frame_rate)))
     length = math.ceil(n_frames / count / step) * step
-    for first in range(0, n_frames, length):
+    # a last one that is too short belongs to the one before
+    bounds = [*range(0, max(1, n_frames - encoder.least_frames + 1), length), n_frames]
+    for first, last in pairwise(bounds):
         start = max(0, first - before)
-        yield slice(start, min(first + length, n_frames)), first - start
+        yield slice(start, last), first - start
 
 
 class Objective:

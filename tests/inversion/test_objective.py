@@ -8,8 +8,9 @@ from linear import SHAPE, LinearEncoder, covariance, movie_prior, responses_to, 
 from small import FRAME_SIZE
 
 from nwbrecon.alignment import AlignedGroup, AlignedSession
-from nwbrecon.config import EncoderSettings
+from nwbrecon.config import DwiseNeuroSettings, EncoderSettings
 from nwbrecon.encoding import EncoderEnsemble, VideoEncoder
+from nwbrecon.encoding.architectures import make_encoder
 from nwbrecon.encoding.likelihoods import Poisson, ZeroInflatedGamma
 from nwbrecon.encoding.observation import Observation
 from nwbrecon.inversion.information import fisher_information
@@ -182,6 +183,25 @@ def random_encoder(aligned, seed=0, memory_seconds=0.25):
     for part in (encoder.readout, encoder.shifter, encoder.gain):
         for parameter in part.parameters():
             torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    return ensemble_of(encoder, aligned)
+
+
+def random_dwiseneuro(aligned):
+    """A DwiseNeuro of the session, in double precision."""
+    settings = DwiseNeuroSettings(
+        core_features=(4,), spatial_strides=(2,), se_reduce_ratio=4, cortex_features=(8,), canvas=None
+    )
+    encoder = make_encoder(
+        settings,
+        n_rois=aligned.n_rois,
+        frame_size=aligned.frame_size,
+        frame_rate=30.0,
+        behavior_names=aligned.behavior_names,
+    )
+    return ensemble_of(encoder, aligned)
+
+
+def ensemble_of(encoder, aligned):
     return EncoderEnsemble(
         [encoder.double()],
         rois=aligned.rois,
@@ -241,6 +261,25 @@ def test_stretch_by_stretch_a_long_clip_gives_the_same(stretch_seconds):
         for group, seen in enumerate(complete.observations):
             known = [part.observations[group].known.sum((0, 1)) for part in parts if part.encoder is complete.encoder]
             torch.testing.assert_close(torch.stack(known).sum(dim=0), seen.known.sum((0, 1)))
+
+
+# the last stretch of 2 s would have but 21 frames
+@pytest.mark.parametrize("stretch_seconds", [1.0, 2.0])
+def test_stretches_are_whole_windows_of_a_dwiseneuro(stretch_seconds):
+    aligned = long_session(seconds=6.8)
+    encoder = random_dwiseneuro(aligned)
+    margins = Margins(0, 9)
+    shape = (margins.around(204), 8, 10)
+    prior = MoviePrior(covariance(shape), shape, 110.0)
+    whole, parts = (
+        in_double(gather_evidence(encoder, aligned, 0, margins, stretch_seconds=seconds))
+        for seconds in (np.inf, stretch_seconds)
+    )
+    assert len(whole) == 1 < len(parts)
+    white = white_noise(prior)
+    expected, found = (Objective(witnesses, prior)(white) for witnesses in (whole, parts))
+    assert found.value == pytest.approx(expected.value, rel=1e-9)
+    torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-7, atol=1e-9)
 
 
 def test_information_is_the_same_stretch_by_stretch():

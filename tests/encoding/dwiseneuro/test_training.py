@@ -10,6 +10,7 @@ from nwbrecon.encoding import EncoderEnsemble, receptive_fields, score_encoder, 
 from nwbrecon.encoding.dwiseneuro.training import TrainableDwiseNeuro
 from nwbrecon.encoding.initialization import mean_rates
 from nwbrecon.encoding.observation import Window, window_video
+from nwbrecon.encoding.precision import Forward
 from nwbrecon.encoding.training import Trainer
 from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.inversion import reconstruct
@@ -219,3 +220,60 @@ def test_what_does_not_fit_the_session_is_refused(aligned):
         encoder_of(aligned, TINY.model_copy(update={"canvas": (16, 32)}))
     with pytest.raises(EncoderError, match=r"longest training trial has 31 frames.*at least 32 at a time"):
         Trainer([clips_of([31, 20, 60], ["train", "train", "validation"])], TINY, SHORT)
+
+
+def test_boxes_of_other_stretches_are_learned_from(aligned):
+    mixed = train(aligned, TINY, SHORT.model_copy(update={"cutmix": 1.0}))
+    assert np.isfinite(mixed.validation_scores).all()
+    assert mixed.info["training"]["cutmix"] == 1.0
+
+
+def test_in_bfloat16_rates_are_close_and_not_rounded(aligned, initialized):
+    encoder = copy.deepcopy(initialized[0])
+    inputs = window_video(aligned, [Window(trial, 0, 40) for trial in (0, 1)])
+    for train_mode in (False, True):
+        found = []
+        for precision in ("fp32", "bf16"):
+            torch.manual_seed(0)
+            predict = copy.deepcopy(encoder).train(train_mode).predict_rates
+            found.append(Forward(predict, torch.device("cpu"), TrainingSettings(precision=precision))(*inputs))
+        exact, found = found
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, exact)
+        assert not torch.equal(found, found.bfloat16().float())
+        assert (found - exact).norm() < 0.05 * exact.norm()
+
+
+def test_where_memory_runs_out_it_is_said_what_changes(aligned):
+    trainer = Trainer([aligned], TINY, SHORT.model_copy(update={"batch_windows": 4}))
+    (encoder,) = trainer.encoders
+
+    def no_room(module, inputs, output):
+        if module.training and len(output) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    encoder.network.cortex.register_forward_hook(no_room)
+    with pytest.warns(UserWarning, match="with 4 stretches.*there are 2, of which alone batch norms take"):
+        trainer.run()
+    assert trainer.gradients.most == 2
+
+
+def test_encoders_teach_those_of_another_architecture(aligned, trained):
+    ours = EncoderSettings(channels=4, kernel_size=5)
+    taught = train(aligned, ours, TrainingSettings(epochs=1, batch_windows=2), teacher=trained)
+    assert taught.info["teacher"] == trained.digest()
+    trainer = Trainer([aligned], TINY, SHORT, teacher=taught)
+    # what our encoder predicts lacks its past
+    (batches,) = trainer.batches
+    assert batches.warm_up == taught.warm_up > trainer.encoders[0].warm_up == 0
+    assert batches.window >= trained.least_frames > taught.least_frames == 1
+    back = train(aligned, TINY, SHORT, teacher=taught)
+    assert back.digest() != trained.digest()
+
+
+@pytest.mark.slow
+def test_two_processes_train_it(aligned, tmp_path):
+    trainer = Trainer([aligned], TINY, SHORT.model_copy(update={"devices": 2, "batch_windows": 4}), state=tmp_path)
+    (encoder,) = trainer.run()
+    assert np.isfinite(trainer.table()["loss"].iloc[1])
+    assert encoder.network.core.stem[1].bn.num_batches_tracked == len(trainer.turns)
