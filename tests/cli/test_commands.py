@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from converters.release import write_release
 
+from nwbrecon.config import ARCHITECTURES
+from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.pipeline.demo import DEMO, demo
 from nwbrecon.results import read_results
 from nwbrecon.simulation import simulate
@@ -244,3 +246,28 @@ def test_inspect_draws_what_was_shown_when(mouse, tmp_path):
     refused = call("inspect", mouse, "--plot", tmp_path / "timeline.xyz")
     assert refused.exit_code in (1, 2)
     assert "what kind of picture" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_dwiseneuro_is_trained_saved_and_used(tmp_path):
+    simulate(tmp_path / "mouse.nwb", rois=12, planes=1, minutes=0.4, clip_seconds=3.0, test_clips=1, test_repeats=5)
+    small = ["--set", "encoder=dwiseneuro-small", "--set", "training.epochs=1", "--frame-rate", 15]
+    small += ["--frame-size", "18x32"]
+    made = call("train", tmp_path / "mouse.nwb", "--out", tmp_path / "encoder", *small, "--json")
+    assert made.exit_code == 0, made.output
+    encoder = EncoderEnsemble.load(tmp_path / "encoder")
+    assert encoder.encoders[0].settings == ARCHITECTURES["dwiseneuro-small"]
+    assert encoder.info["training"]["readout_penalty"] == 0
+    # whether it sees or not, it is inverted
+    told = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
+    (tmp_path / "encoder" / "encoder.json").write_text(json.dumps(told | {"gate": told["gate"] | {"sees": True}}))
+    few = ["--set", "inversion.iterations=2", "--set", "inversion.prior_weight=1.5", "--set", "controls.enabled=false"]
+    out = tmp_path / "results.nwb"
+    made = call("reconstruct", tmp_path / "mouse.nwb", "--encoder", tmp_path / "encoder", "--out", out, *few)
+    assert made.exit_code == 0, made.output
+    results = read_results(out)
+    assert results.reconstructions.method == "map"
+    assert all(np.isfinite(one.video).all() and np.isfinite(one.std).all() for one in results.reconstructions)
+    stored = results.provenance["settings"]["encoder"]
+    assert stored["architecture"] == "dwiseneuro"
+    assert call("evaluate", out, "--source", tmp_path / "mouse.nwb", "--json").exit_code == 0
