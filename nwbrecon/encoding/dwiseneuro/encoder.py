@@ -19,6 +19,8 @@ __all__ = ["DwiseNeuroEncoder"]
 
 # the channels after the video, by the names that behavior has in an aligned session
 _CHANNELS = ("pupil_size", "running_speed", "gaze_x", "gaze_y")
+# share of a GPU's free memory that the graphs of windows may take; their gradients need about as much again
+_GPU_SHARE = 0.3
 
 
 class DwiseNeuroEncoder(nn.Module):
@@ -98,6 +100,8 @@ class DwiseNeuroEncoder(nn.Module):
         self.behavior_names, self.channels = tuple(behavior_names), tuple(channels)
         self.n_frames, self.frame_step, self.canvas = n_frames, frame_step, canvas
         self.pad_value, self.every_position = pad_value, every_position
+        # what the graph of a window takes on a GPU
+        self._window_bytes: int | None = None
         self.register_buffer("missing", torch.as_tensor(missing, dtype=torch.float32).expand(len(channels)).clone())
 
     @classmethod
@@ -211,18 +215,38 @@ class DwiseNeuroEncoder(nn.Module):
         positions = self._positions(n_frames)
         rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
         counts = inputs.new_zeros(n_frames)
+        at_once = self._windows_at_once(inputs)
         # the graphs of many windows would not fit into memory
-        save_memory = torch.is_grad_enabled() and not self.training and len(positions) > self.frame_step
-        for position in positions:
-            frames = slice(position, position + (self.n_frames - 1) * self.frame_step + 1, self.frame_step)
-            window = inputs[:, :, frames]
+        save_memory = torch.is_grad_enabled() and not self.training and len(positions) > max(at_once, self.frame_step)
+        for first in range(0, len(positions), at_once):
+            windows = [
+                slice(position, position + (self.n_frames - 1) * self.frame_step + 1, self.frame_step)
+                for position in positions[first : first + at_once]
+            ]
+            stacked = torch.cat([inputs[:, :, frames] for frames in windows])
             if save_memory:
-                predicted = run_again_in_backward(self._predict_window, window, use_reentrant=False)
+                predicted = run_again_in_backward(self._predict_window, stacked, use_reentrant=False)
             else:
-                predicted = self._predict_window(window)
-            rates[:, :, frames] += predicted
-            counts[frames] += 1
+                predicted = self._predict_window(stacked)
+            for frames, of_window in zip(windows, predicted.split(len(inputs)), strict=True):
+                rates[:, :, frames] += of_window
+                counts[frames] += 1
         return rates / counts
+
+    def _windows_at_once(self, inputs: Tensor) -> int:
+        """Give how many windows to predict together: one on a CPU, for its cache; as memory allows on a GPU."""
+        if not inputs.is_cuda or self.training:
+            return 1
+        if self._window_bytes is None:
+            before = torch.cuda.memory_allocated(inputs.device)
+            with torch.enable_grad():
+                window = inputs[:1, :, : self.n_frames].detach().requires_grad_()
+                kept = self._predict_window(window)
+                self._window_bytes = max(1, torch.cuda.memory_allocated(inputs.device) - before)
+            del kept
+        free = torch.cuda.mem_get_info(inputs.device)[0]
+        free += torch.cuda.memory_reserved(inputs.device) - torch.cuda.memory_allocated(inputs.device)
+        return max(1, int(_GPU_SHARE * free / (self._window_bytes * len(inputs))))
 
     def _predict_window(self, window: Tensor) -> Tensor:
         if isinstance(self.network, FusedDwiseNeuro):
