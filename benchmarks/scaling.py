@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ import torch
 from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.config import EncoderSettings, InversionSettings
 from nwbrecon.encoding import EncoderEnsemble, VideoEncoder
+from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.reconstructor import Reconstructor
@@ -79,15 +81,9 @@ def alone(seconds: float, rois: int, arguments: argparse.Namespace) -> dict[str,
 
 def inverted(seconds: float, rois: int, iterations: int) -> dict[str, float]:
     """Invert one clip; gives what it cost."""
-    encoder, aligned = recording(seconds, rois)
-    settings, n_frames = InversionSettings(), len(aligned.trial(0).video)
-    margins = Margins(encoder.warm_up, round(settings.tail_seconds * FRAME_RATE))
-    evidence = gather_evidence(encoder, aligned, 0, margins, stretch_seconds=settings.stretch_seconds)
-    lags = np.meshgrid(*(np.arange(size) for size in (round(3 * FRAME_RATE) + 1, *FRAME_SIZE)), indexing="ij")
-    covariance = 50.0**2 * np.exp(-0.5 * sum((lag / 6) ** 2 for lag in lags))
-    prior = MoviePrior(covariance, (margins.around(n_frames), *FRAME_SIZE), 120.0)
+    made = search(*recording(seconds, rois))
     before, started = peak_megabytes(), time.process_time()
-    outcome = Reconstructor(evidence, prior, margins).run(iterations, tolerance=0)
+    outcome = made.run(iterations, tolerance=0)
     spent = time.process_time() - started
     return {
         "seconds": seconds,
@@ -101,6 +97,19 @@ def inverted(seconds: float, rois: int, iterations: int) -> dict[str, float]:
 
 def recording(seconds: float, rois: int) -> tuple[EncoderEnsemble, AlignedSession]:
     """One trial of noise, and an encoder whose ROIs look all over the frame."""
+    aligned = session_of_noise(seconds, rois)
+    encoder = VideoEncoder(
+        EncoderSettings(), n_rois=rois, frame_size=FRAME_SIZE, frame_rate=FRAME_RATE, behavior_names=BEHAVIOR
+    )
+    with torch.no_grad():
+        for parameter in (encoder.readout.linear, encoder.readout.energy):
+            parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+        encoder.readout.position.normal_(std=6, generator=torch.Generator().manual_seed(1))
+    return ensemble_of(encoder, aligned), aligned
+
+
+def session_of_noise(seconds: float, rois: int) -> AlignedSession:
+    """Make a session of one trial, movie and responses of noise."""
     rng = np.random.default_rng(0)
     groups = []
     for plane, members in enumerate(np.array_split(np.arange(rois), PLANES)):
@@ -109,7 +118,7 @@ def recording(seconds: float, rois: int) -> tuple[EncoderEnsemble, AlignedSessio
         table = pd.DataFrame(index=range(len(members)))
         groups.append(AlignedGroup(f"plane{plane}", SignalKind.EVENTS, clock, activity, np.ones(len(members)), table))
     n_frames = round(seconds * FRAME_RATE)
-    aligned = AlignedSession.from_arrays(
+    return AlignedSession.from_arrays(
         [rng.uniform(0, 255, (n_frames, *FRAME_SIZE)).astype(np.float32)],
         groups,
         onsets=[2.0],
@@ -119,17 +128,15 @@ def recording(seconds: float, rois: int) -> tuple[EncoderEnsemble, AlignedSessio
         behaviors=[rng.normal(size=(n_frames, len(BEHAVIOR)))],
         behavior_names=list(BEHAVIOR),
     )
-    encoder = VideoEncoder(
-        EncoderSettings(), n_rois=rois, frame_size=FRAME_SIZE, frame_rate=FRAME_RATE, behavior_names=BEHAVIOR
-    )
-    with torch.no_grad():
-        for parameter in (encoder.readout.linear, encoder.readout.energy):
-            parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
-        encoder.readout.position.normal_(std=6, generator=torch.Generator().manual_seed(1))
-    ensemble = EncoderEnsemble(
+
+
+def ensemble_of(encoder: Any, aligned: AlignedSession) -> EncoderEnsemble:
+    """Make an ensemble of this encoder, of which nothing is known."""
+    rois = aligned.n_rois
+    return EncoderEnsemble(
         [encoder],
         rois=aligned.rois,
-        kinds=[group.kind for group in groups],
+        kinds=[group.kind for group in aligned.groups],
         dispersion=np.ones(rois),
         linear_scores=np.ones(rois),
         validation_scores=np.ones(rois),
@@ -137,7 +144,17 @@ def recording(seconds: float, rois: int) -> tuple[EncoderEnsemble, AlignedSessio
         history=pd.DataFrame(),
         info={"training": {"likelihood": "auto"}},
     )
-    return ensemble, aligned
+
+
+def search(encoder: EncoderEnsemble, aligned: AlignedSession) -> Reconstructor:
+    """Set up the search for the movie of the trial, at the defaults."""
+    settings, n_frames = InversionSettings(), len(aligned.trial(0).video)
+    margins = Margins(encoder.warm_up, round(settings.tail_seconds * FRAME_RATE))
+    evidence = gather_evidence(encoder, aligned, 0, margins, stretch_seconds=settings.stretch_seconds)
+    lags = np.meshgrid(*(np.arange(size) for size in (round(3 * FRAME_RATE) + 1, *FRAME_SIZE)), indexing="ij")
+    covariance = 50.0**2 * np.exp(-0.5 * sum((lag / 6) ** 2 for lag in lags))
+    prior = MoviePrior(covariance, (margins.around(n_frames), *FRAME_SIZE), 120.0).to(device_of(encoder))
+    return Reconstructor(evidence, prior, margins)
 
 
 def peak_megabytes() -> float:

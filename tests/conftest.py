@@ -17,6 +17,21 @@ def _own_cache(tmp_path_factory, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _on_the_cpu():
+    """Nothing is computed on a GPU unless a test asks: what a CPU gives is the same everywhere, to the last bit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nwbrecon.encoding.device.gpu_found", lambda: False)
+        yield
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The name of the GPU as a device, which is taken where a device is chosen."""
+    monkeypatch.setattr("nwbrecon.encoding.device.gpu_found", lambda: True)
+    return "cuda"
+
+
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch):
     """Any connection that leaves this computer fails the test."""
@@ -49,6 +64,17 @@ def pytest_addoption(parser):
     parser.addoption(
         "--no-skips", action="store_true", help="count tests that were skipped, but for GPU tests, as failures"
     )
+
+
+def pytest_collection_modifyitems(items):
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    if not needing:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,7 +8,7 @@ import torch
 
 from nwbrecon.errors import SettingsError
 
-__all__ = ["choose_device", "device_of"]
+__all__ = ["choose_device", "device_of", "gpu_found"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -20,10 +20,15 @@ def choose_device(name: str) -> torch.device:
         If a GPU was asked for and there is none.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
+        name = "cuda" if gpu_found() else "cpu"
+    if name == "cuda" and not gpu_found():
         raise SettingsError("device is 'cuda', but torch finds no GPU.", action="Use 'auto' or 'cpu'.")
     return torch.device(name)
+
+
+def gpu_found() -> bool:
+    """Whether there is a GPU that torch can use."""
+    return torch.cuda.is_available()
 
 
 def device_of(encoder: Any) -> torch.device:

@@ -61,11 +61,10 @@ def test_gradients_of_bfloat16_reach_every_parameter_in_single_precision(encoder
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_bfloat16_is_chosen_where_it_computes_in_it(encoder):
+def test_on_a_gpu_bfloat16_is_chosen_where_it_computes_in_it(encoder, gpu):
     exact = rates(encoder, "fp32")
-    found = rates(encoder.cuda(), "auto", "cuda").cpu()
-    assert torch.equal(found, rates(encoder, "fp32", "cuda").cpu()) != torch.cuda.is_bf16_supported(
+    found = rates(encoder.to(gpu), "auto", gpu).cpu()
+    assert torch.equal(found, rates(encoder, "fp32", gpu).cpu()) != torch.cuda.is_bf16_supported(
         including_emulation=False
     )
     torch.testing.assert_close(found, exact, rtol=0.05, atol=0.02)

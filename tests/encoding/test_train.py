@@ -173,3 +173,21 @@ def test_what_does_not_fit_together_is_refused_before_any_work(pair, together, t
         train(pair[0], ENCODER.model_copy(update={"kernel_size": 7}), SHORT, core=together[0])
     with pytest.raises(EncoderError, match="holds no encoder"):
         train(pair[0], training=SHORT, core=tmp_path)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_learns_as_much(small_mouse, small_encoder, gpu):
+    there = train(small_mouse.aligned, ENCODER, TrainingSettings(epochs=3))
+    assert {value.device.type for value in there.parameters()} == {gpu}
+    assert there.gate["sees"]
+    np.testing.assert_allclose(there.validation_scores.mean(), small_encoder.validation_scores.mean(), atol=0.02)
+
+
+@pytest.mark.gpu
+def test_what_was_trained_on_a_gpu_is_loaded_without_one(pair, gpu, tmp_path):
+    whole = train(pair[0], ENCODER, SHORT)
+    whole.save(tmp_path / "encoder")
+    loaded = EncoderEnsemble.load(tmp_path / "encoder")
+    assert {value.device.type for value in loaded.parameters()} == {"cpu"}
+    for name, value in whole.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.cpu()), name

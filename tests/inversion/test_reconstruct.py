@@ -360,3 +360,39 @@ def test_the_published_method_is_a_preset(preset, small_mouse, small_encoder, tm
     np.testing.assert_array_equal(again.video, item.video)
     with pytest.raises(SettingsError, match="one trial of one session"):
         reconstruct(small_encoder, aligned, settings=settings.model_copy(update={"fuse": "repeats"}))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_movie_is_the_same(small_mouse, small_encoder, quick, gpu):
+    encoder = copy.deepcopy(small_encoder)
+    there = reconstruct(encoder, small_mouse.aligned, settings=QUICK.model_copy(update={"device": gpu}))
+    for found, expected in zip(there, quick, strict=True):
+        np.testing.assert_allclose(found.baselines["ridge"], expected.baselines["ridge"], atol=0.1)
+        # both have taken the same steps, in single precision
+        assert np.sqrt(np.mean((found.video - expected.video) ** 2)) < 1.0
+        assert np.corrcoef(found.video.ravel(), expected.video.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("noise", ["shared", "autoregressive"])
+def test_on_a_gpu_priors_are_chosen_noise_is_whitened_and_uncertainty_is_given(small_mouse, small_encoder, gpu, noise):
+    settings = InversionSettings(
+        prior="auto", candidate_weights=(0.5, 2.0), selection_trials=2, iterations=4, noise=noise, choose_by="held-out"
+    )
+    here = reconstruct(
+        copy.deepcopy(small_encoder), small_mouse.aligned, settings=settings.model_copy(update={"device": "cpu"})
+    )
+    there = reconstruct(copy.deepcopy(small_encoder), small_mouse.aligned, settings=settings)
+    assert there.info["prior_weight"] == here.info["prior_weight"]
+    for found, expected in zip(there, here, strict=True):
+        assert np.corrcoef(found.video.ravel(), expected.video.ravel())[0, 1] > 0.99
+        assert np.isfinite(found.std).all()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_published_loop_is_the_same(small_mouse, small_encoder, gpu):
+    encoder, trial = copy.deepcopy(small_encoder), small_mouse.aligned.trials_in("test")[0]
+    settings = PRESETS["bauer2026"].model_copy(update={"iterations": 5})
+    expected = reconstruct_bauer2026(encoder, small_mouse.aligned, trial, settings)
+    found = reconstruct_bauer2026(encoder.to(gpu), small_mouse.aligned, trial, settings)
+    np.testing.assert_allclose(found.video, expected.video, atol=0.05)

@@ -20,6 +20,8 @@ __all__ = ["DwiseNeuroEncoder"]
 
 # the channels after the video, by the names that behavior has in an aligned session
 _CHANNELS = ("pupil_size", "running_speed", "gaze_x", "gaze_y")
+# share of a GPU's free memory that the graphs of windows may take; their gradients need about as much again
+_GPU_SHARE = 0.3
 
 
 class DwiseNeuroEncoder(nn.Module):
@@ -100,6 +102,8 @@ class DwiseNeuroEncoder(nn.Module):
         self.behavior_names, self.channels = tuple(behavior_names), tuple(channels)
         self.n_frames, self.frame_step, self.canvas = n_frames, frame_step, canvas
         self.pad_value, self.every_position = pad_value, every_position
+        # what the graph of a window takes on a GPU
+        self._window_bytes: int | None = None
         self.register_buffer("missing", torch.as_tensor(missing, dtype=torch.float32).expand(len(channels)).clone())
         if fused:
             self.freeze()
@@ -147,7 +151,7 @@ class DwiseNeuroEncoder(nn.Module):
     def freeze(self) -> Self:
         """Be done with learning: evaluation mode, no gradients of weights, and from now on the fast form."""
         self.eval().requires_grad_(False)
-        self._fused = None
+        self._fused = self._window_bytes = None
         fused = FusedDwiseNeuro(self.network, self.readout)
         # not one of the submodules: weights are kept in the published form alone
         object.__setattr__(self, "_fused", fused)
@@ -237,17 +241,22 @@ class DwiseNeuroEncoder(nn.Module):
             return self._predict_together(inputs, positions)
         rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
         counts = inputs.new_zeros(n_frames)
+        at_once = self._windows_at_once(inputs)
         # the graphs of many windows would not fit into memory
-        save_memory = torch.is_grad_enabled() and not self.training and len(positions) > self.frame_step
-        for position in positions:
-            frames = slice(position, position + (self.n_frames - 1) * self.frame_step + 1, self.frame_step)
-            window = inputs[:, :, frames]
+        save_memory = torch.is_grad_enabled() and len(positions) > max(at_once, self.frame_step)
+        for first in range(0, len(positions), at_once):
+            windows = [
+                slice(position, position + (self.n_frames - 1) * self.frame_step + 1, self.frame_step)
+                for position in positions[first : first + at_once]
+            ]
+            stacked = torch.cat([inputs[:, :, frames] for frames in windows])
             if save_memory:
-                predicted = run_again_in_backward(self._predict_window, window, use_reentrant=False)
+                predicted = run_again_in_backward(self._predict_window, stacked, use_reentrant=False)
             else:
-                predicted = self._predict_window(window)
-            rates[:, :, frames] += predicted
-            counts[frames] += 1
+                predicted = self._predict_window(stacked)
+            for frames, of_window in zip(windows, predicted.split(len(inputs)), strict=True):
+                rates[:, :, frames] += of_window
+                counts[frames] += 1
         return rates / counts
 
     def _predict_together(self, inputs: Tensor, positions: list[int]) -> Tensor:
@@ -262,6 +271,21 @@ class DwiseNeuroEncoder(nn.Module):
         rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
         rates = rates.index_add(2, flat, predicted.transpose(1, 2).flatten(2))
         return rates / inputs.new_zeros(n_frames).index_add(0, flat, inputs.new_ones(len(flat)))
+
+    def _windows_at_once(self, inputs: Tensor) -> int:
+        """Give how many windows to predict together: one on a CPU, for its cache; as memory allows on a GPU."""
+        if not inputs.is_cuda:
+            return 1
+        if self._window_bytes is None:
+            before = torch.cuda.memory_allocated(inputs.device)
+            with torch.enable_grad():
+                window = inputs[:1, :, : self.n_frames].detach().requires_grad_()
+                kept = self._predict_window(window)
+                self._window_bytes = max(1, torch.cuda.memory_allocated(inputs.device) - before)
+            del kept
+        free = torch.cuda.mem_get_info(inputs.device)[0]
+        free += torch.cuda.memory_reserved(inputs.device) - torch.cuda.memory_allocated(inputs.device)
+        return max(1, int(_GPU_SHARE * free / (self._window_bytes * len(inputs))))
 
     def _predict_window(self, window: Tensor) -> Tensor:
         if self._fused is not None:

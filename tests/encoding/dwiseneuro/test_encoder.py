@@ -101,6 +101,27 @@ def test_the_gradient_reaches_every_frame_and_does_not_depend_on_saving_memory(d
     torch.testing.assert_close(inputs.grad[:, :1, :, 14:50], video.grad, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("window_bytes", [None, 2**50])
+def test_on_a_gpu_it_does_not_matter_how_many_windows_are_predicted_together(data_folder, trial, gpu, window_bytes):
+    encoder = DwiseNeuroEncoder.load(data_folder / "small.pth")
+    random = torch.Generator().manual_seed(1)
+    direction = torch.randn(1, encoder.n_rois, trial[0].shape[2], generator=random)
+
+    def rates_and_gradient(device):
+        video = trial[0].clone().to(device).requires_grad_()
+        rates = encoder.to(device).predict_rates(video, trial[1].to(device))
+        (rates * direction.to(device)).sum().backward()
+        return rates.detach().cpu(), video.grad.cpu()
+
+    expected = rates_and_gradient("cpu")
+    # 2**50: one at a time
+    encoder._window_bytes = window_bytes
+    for found, true in zip(rates_and_gradient(gpu), expected, strict=True):
+        assert (found - true).norm() < 2e-3 * true.norm()
+    assert (encoder._windows_at_once(trial[0].to(gpu)) == 1) == (window_bytes is not None)
+
+
 def test_a_plain_network_can_be_trained_through_it(network, trial):
     encoder = DwiseNeuroEncoder(network, readout=1, fused=False).train()
     rates = encoder.predict_rates(trial[0][:, :, :32], trial[1][:, :32])

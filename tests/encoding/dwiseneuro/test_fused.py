@@ -106,3 +106,25 @@ def test_a_gradient_of_the_gradient_is_refused():
     (gradient,) = torch.autograd.grad(FusedDwiseNeuro(awkward_network())(inputs).sum(), inputs, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3, 9])
+def test_shifts_filter_as_a_convolution_does(n_frames):
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, n_frames, 4, 3, dtype=torch.float64, generator=random)
+    weight = torch.randn(3, 1, 5, 1, dtype=torch.float64, generator=random)
+    bias = torch.randn(3, dtype=torch.float64, generator=random)
+    for offset in (None, bias):
+        expected = torch.nn.functional.conv2d(maps.permute(0, 3, 1, 2), weight, offset, padding=(2, 0), groups=3)
+        found = fused.sum_of_shifts(maps, weight[:, 0, :, 0], offset)
+        torch.testing.assert_close(found, expected.permute(0, 2, 3, 1))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_it_is_the_same_to_double_precision(gpu):
+    network = awkward_network().double()
+    inputs = 5 * torch.rand(3, 3, 6, 9, 13, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = rates_and_gradient(lambda x: network(x, 1)[0], inputs)
+    found = rates_and_gradient(FusedDwiseNeuro(network, 1).to(gpu), inputs.to(gpu))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-9, atol=1e-11 * theirs.abs().max().item())
