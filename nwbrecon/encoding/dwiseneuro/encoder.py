@@ -173,6 +173,11 @@ class DwiseNeuroEncoder(nn.Module):
         """Zero: a prediction for the first frame is no worse founded than for the others of its window."""
         return 0
 
+    @property
+    def least_frames(self) -> int:
+        """Frames that the windows of even and odd frames need together."""
+        return self.n_frames * self.frame_step
+
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Rates ``(batch, roi, time)``; see `nwbrecon.encoding.encoder.Encoder`.
 
@@ -294,7 +299,7 @@ class DwiseNeuroEncoder(nn.Module):
 
     def _positions(self, n_frames: int) -> list[int]:
         """First frames of the windows."""
-        block = self.n_frames * self.frame_step
+        block = self.least_frames
         if n_frames < block:
             raise EncoderError(
                 f"The video has {n_frames} frames.",

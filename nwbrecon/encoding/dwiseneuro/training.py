@@ -91,11 +91,6 @@ class TrainableDwiseNeuro(DwiseNeuroEncoder, TrainableEncoder):
         self.register_buffer("roi_positions", torch.zeros(n_rois, 2))
 
     @property
-    def least_frames(self) -> int:
-        """Frames that the windows of even and odd frames need together."""
-        return self.n_frames * self.frame_step
-
-    @property
     def positions(self) -> Tensor:
         """Where a linear fit found the receptive fields: the network itself reads the whole screen."""
         return self.roi_positions
