@@ -23,7 +23,7 @@ from nwbrecon.encoding.device import choose_device
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.ridge import fit_ridge
-from nwbrecon.inversion.setup import Recording, Setup, Showing, in_range, invert
+from nwbrecon.inversion.setup import INVERTED, SEARCH, Recording, Setup, Showing, in_range, invert
 from nwbrecon.progress import progress
 from nwbrecon.session import SignalKind
 from nwbrecon.storage import digest, keep_work_of, read_arrays, write_arrays
@@ -35,7 +35,7 @@ _REACH = 3.0
 # behavior from so long before a frame to so long after it is looked at (s)
 _BEHAVIOR_REACH = 0.5
 # methods that are as quick as controls have to be
-_QUICK = ("map", "ridge")
+_QUICK = (*INVERTED, "ridge")
 
 
 @dataclass
@@ -102,7 +102,7 @@ def reconstruct_controls(
     plan = _Plan(encoder, aligned, setup, inversion, reconstructions.method, settings)
     items = chosen_items(reconstructions, settings.clips)
     trials = [item.trials for item in reconstructions]
-    keeper = _Keeper(state, [encoder.digest(), aligned.digest(), inversion, settings, trials])
+    keeper = _Keeper(state, [encoder.digest(), aligned.digest(), inversion, settings, trials, SEARCH])
 
     made = ControlMovies()
     for name, tasks_of in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,17 +17,16 @@ from nwbrecon.encoding.observation import Window, window_video
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 
-__all__ = ["fisher_information", "information_coverage"]
+__all__ = ["backprojections", "fisher_information", "information_coverage"]
 
 
-def fisher_information(
+def backprojections(
     evidence: list[Evidence], video: Tensor, *, n_probes: int, generator: torch.Generator
-) -> np.ndarray:
-    """Diagonal of the Fisher information of the responses about every pixel, estimated with random probes.
+) -> Iterator[tuple[slice, Tensor]]:
+    """Draw random movies that have the Fisher information of the responses for covariance.
 
-    The diagonal of ``J^T W J``, with the Jacobian ``J`` of the expected responses and the precision ``W`` of each
-    response, is the mean of ``(J^T W^(1/2) v)^2`` over random signs ``v`` (Bekas, Kokiopoulou & Saad 2007, Appl. Numer.
-    Math. 57:1214-1229): a backward pass a probe.
+    With the Jacobian ``J`` of the expected responses and the precision ``W`` of each response, ``J^T W^(1/2) v`` with
+    random signs ``v`` has the covariance ``J^T W J``: a backward pass a probe.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ def fisher_information(
     generator
         Source of randomness.
 
-    Returns
-    -------
-    numpy.ndarray
-        ``(time, height, width)`` per squared grey level.
+    Yields
+    ------
+    frames, probe
+        What a witness looks at, and ``(time, height, width)`` of these frames; as many as probes for each witness.
+        Information adds over witnesses.
     """
-    total = torch.zeros_like(video[0])
     for witness in evidence:
         part = video.detach()[:, witness.frames].requires_grad_()
         rates = witness.encoder.predict_rates(part[:, None], witness.behavior)
@@ -57,7 +57,25 @@ def fisher_information(
         for probe in range(n_probes):
             signs = torch.randint(0, 2, stacked.shape, generator=generator).to(stacked) * 2 - 1
             (gradient,) = torch.autograd.grad(stacked, part, signs, retain_graph=probe < n_probes - 1)
-            total[witness.frames] += gradient[0] ** 2 / n_probes
+            yield witness.frames, gradient[0]
+
+
+def fisher_information(
+    evidence: list[Evidence], video: Tensor, *, n_probes: int, generator: torch.Generator
+) -> np.ndarray:
+    """Diagonal of the Fisher information of the responses about every pixel, estimated with random probes.
+
+    The mean of squares of `backprojections` (Bekas, Kokiopoulou & Saad 2007, Appl. Numer. Math. 57:1214-1229), whose
+    parameters these are.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(time, height, width)`` per squared grey level.
+    """
+    total = torch.zeros_like(video[0])
+    for frames, probe in backprojections(evidence, video, n_probes=n_probes, generator=generator):
+        total[frames] += probe**2 / n_probes
     return total.cpu().numpy()
 
 

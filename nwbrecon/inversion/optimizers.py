@@ -49,27 +49,36 @@ class LBFGS:
         Where to begin.
     memory
         Number of past steps that shape the metric.
+    metric
+        Approximate inverse of the Hessian, to be applied to a gradient: symmetric, positive definite. Past steps shape
+        it further. ``None`` knows nothing of the Hessian.
     """
 
-    def __init__(self, objective: Callable[[Tensor], Evaluation], start: Tensor, memory: int = 12) -> None:
-        self.objective = objective
+    def __init__(
+        self,
+        objective: Callable[[Tensor], Evaluation],
+        start: Tensor,
+        memory: int = 12,
+        metric: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.objective, self.metric = objective, metric
         self.point = start.detach().clone()
         self.evaluation = objective(self.point)
         self.n_evaluations = 1
         self.iteration = 0
-        self.steps: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=memory)
+        self.steps: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
 
     def step(self) -> bool:
         """Take one iteration; False if no better point can be found (the current one is then the best)."""
         gradient = self.evaluation.gradient
         direction = self._direction(gradient)
-        slope = float((gradient * direction).sum())
+        slope = float(_dot(gradient, direction))
         if not slope < 0:
             # the metric has gone wrong: start afresh from steepest descent
             self.steps.clear()
-            direction = -gradient
-            slope = -float((gradient * gradient).sum())
-            if slope == 0:
+            direction = self._direction(gradient)
+            slope = float(_dot(gradient, direction))
+            if not slope < 0:
                 return False
         length = 1.0 if self.steps else self._first_length(direction, slope)
         found = self._search(direction, slope, length)
@@ -80,8 +89,8 @@ class LBFGS:
             return self.step()
         length, evaluation = found
         moved, change = length * direction, evaluation.gradient - gradient
-        curvature = float((moved * change).sum())
-        if curvature > 1e-10 * float((change * change).sum()):
+        curvature = _dot(moved, change)
+        if curvature > 1e-10 * _dot(change, change):
             self.steps.append((moved, change, curvature))
         self.point = self.point + moved
         self.evaluation = evaluation
@@ -89,25 +98,28 @@ class LBFGS:
         return True
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        """Two-loop recursion (Nocedal & Wright 2006, algorithm 7.4)."""
+        """Two-loop recursion (Nocedal & Wright 2006, algorithm 7.4), around the metric where there is one."""
         direction = -gradient
         weights = []
+        # products stay where the point is: on a GPU, to read each would be to wait for it
         for moved, change, curvature in reversed(self.steps):
-            weight = float((moved * direction).sum()) / curvature
-            direction = direction - weight * change
-            weights.append(weight)
+            weights.append(_dot(moved, direction) / curvature)
+            direction.addcmul_(change, weights[-1], value=-1)
+        if self.metric is not None:
+            direction = self.metric(direction)
         if self.steps:
-            moved, change, curvature = self.steps[-1]
-            direction = direction * (curvature / float((change * change).sum()))
+            _, change, curvature = self.steps[-1]
+            known = change if self.metric is None else self.metric(change)
+            direction = direction * (curvature / _dot(change, known))
         for (moved, change, curvature), weight in zip(self.steps, reversed(weights), strict=True):
-            direction = direction + (weight - float((change * direction).sum()) / curvature) * moved
+            direction.addcmul_(moved, weight - _dot(change, direction) / curvature)
         return direction
 
     def _first_length(self, direction: Tensor, slope: float) -> float:
         """Length of the first step from the curvature along it, by a finite difference of gradients."""
         probe = 1e-2 * (direction.numel() ** 0.5) / float(direction.norm())
         evaluation = self._evaluate(self.point + probe * direction)
-        curvature = (float((evaluation.gradient * direction).sum()) - slope) / probe
+        curvature = (float(_dot(evaluation.gradient, direction)) - slope) / probe
         return -slope / curvature if curvature > 0 else probe
 
     def _search(self, direction: Tensor, slope: float, length: float) -> tuple[float, Evaluation] | None:
@@ -121,7 +133,7 @@ class LBFGS:
             else:
                 if best is None or evaluation.value < best[1].value:
                     best = length, evaluation
-                if float((evaluation.gradient * direction).sum()) >= _CURVATURE * slope:
+                if float(_dot(evaluation.gradient, direction)) >= _CURVATURE * slope:
                     break
                 low = length
             length = 2 * low if high == float("inf") else 0.5 * (low + high)
@@ -134,3 +146,7 @@ class LBFGS:
         if not finite or not bool(torch.isfinite(evaluation.gradient).all()):
             return Evaluation(float("inf"), torch.zeros_like(point), evaluation.parts)
         return evaluation
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    return torch.dot(one.flatten(), other.flatten())

@@ -20,7 +20,7 @@ from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.settling import make_setup
-from nwbrecon.inversion.setup import Recording, Setup, Showing, in_range, invert
+from nwbrecon.inversion.setup import INVERTED, SEARCH, Recording, Setup, Showing, in_range, invert
 from nwbrecon.progress import progress
 from nwbrecon.storage import digest, keep_work_of, read_arrays, read_json, write_arrays, write_json
 
@@ -112,7 +112,7 @@ def reconstruct(
         )
     if not first.behavior_names:
         warnings.append("The recording has neither running nor pupil: the encoder does without behavior.")
-    if method == "map" and settings.uncertainty and setup.error_model is None:
+    if method in INVERTED and settings.uncertainty and setup.error_model is None:
         warnings.append(
             "The sessions have no validation clip in common: the uncertainty could not be calibrated and is not given."
         )
@@ -271,7 +271,7 @@ def _reconstruction(recordings: list[Recording], showing: Showing, video: np.nda
 
 
 _MAKERS: dict[str, Callable[..., Reconstruction]] = {
-    "map": _invert,
+    **dict.fromkeys(INVERTED, _invert),
     "ridge": _decode_linearly,
     **dict.fromkeys(PRESETS, _as_published),
 }
@@ -290,7 +290,7 @@ class _Keeper:
         self.folder = None if folder is None else Path(folder)
         if self.folder is None:
             return
-        key = digest([*([one.digest(), session.digest()] for one, session in recordings), settings, labels])
+        key = digest([*([one.digest(), session.digest()] for one, session in recordings), settings, labels, SEARCH])
         patterns = ["setup.json", "setup.safetensors", "trial-*.json", "trial-*.safetensors"]
         keep_work_of(key, self.folder / "key.json", patterns)
 

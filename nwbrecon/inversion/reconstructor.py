@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nwbrecon.errors import InversionError
+from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Evidence, Margins, Objective
 from nwbrecon.inversion.optimizers import LBFGS
 from nwbrecon.inversion.priors import MoviePrior
@@ -61,6 +62,9 @@ class Reconstructor:
         ``(roi,)`` 1 for ROIs that are fitted, otherwise 0, one a witness; ``None`` fits all.
     start
         White coordinates to start from; ``None`` starts from the prior's center.
+    sensitivity
+        Sum of the witnesses' `nwbrecon.inversion.metric.sensitivity`, which makes the search shorter; ``None`` does
+        without.
 
     Raises
     ------
@@ -77,6 +81,7 @@ class Reconstructor:
         prior_weight: float = 1.0,
         chosen: Sequence[Tensor] | None = None,
         start: Tensor | None = None,
+        sensitivity: np.ndarray | None = None,
     ) -> None:
         if not evidence or not any(float(seen.known.sum()) for witness in evidence for seen in witness.observations):
             raise InversionError(
@@ -87,6 +92,7 @@ class Reconstructor:
         self.prior, self.margins = prior, margins
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
         self._start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
+        self._metric = None if sensitivity is None else Metric(sensitivity, prior, prior_weight)
         self._optimizer: LBFGS | None = None
         # of searches that other evidence has ended
         self._iterations = self._evaluations = 0
@@ -109,7 +115,7 @@ class Reconstructor:
         """
         started = time.perf_counter()
         if self._optimizer is None:
-            self._optimizer = LBFGS(self.objective, self._start)
+            self._optimizer = LBFGS(self.objective, self._start, metric=self._metric)
             if not self._rows:
                 self._record(started, snapshots)
         optimizer = self._optimizer

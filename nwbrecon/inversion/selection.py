@@ -61,6 +61,7 @@ class Candidates:
         *,
         chosen: Sequence[Tensor] | None = None,
         first: np.ndarray | None = None,
+        sensitivity: np.ndarray | None = None,
     ) -> Iterator[tuple[tuple[str, float], Reconstructor]]:
         """Fit a clip under each; the search begins at the movie ``first``, or at the prior's center."""
         for kind in self.kinds:
@@ -69,7 +70,9 @@ class Candidates:
             iterations = self.iterations
             # from the strongest prior to the weakest: each fit starts near its end
             for weight in sorted(self.weights, reverse=True):
-                fit = Reconstructor(evidence, prior, margins, prior_weight=weight, chosen=chosen, start=white)
+                fit = Reconstructor(
+                    evidence, prior, margins, prior_weight=weight, chosen=chosen, start=white, sensitivity=sensitivity
+                )
                 fit.run(iterations, tolerance=self.tolerance)
                 white, iterations = fit.white, max(1, self.iterations // 2)
                 yield (kind, weight), fit
@@ -108,12 +111,15 @@ class Known:
         Gives the clip's prior of a kind.
     decoded, true
         ``(time, height, width)`` the linear decoder's movie and what was shown, grey levels 0-255.
+    sensitivity
+        See `nwbrecon.inversion.reconstructor.Reconstructor`.
     """
 
     evidence: list[Evidence]
     prior_for: Callable[[str], MoviePrior]
     decoded: np.ndarray
     true: np.ndarray
+    sensitivity: np.ndarray | None = None
 
 
 def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candidates, mask: np.ndarray) -> Choice:
@@ -133,7 +139,9 @@ def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candid
     movies: dict[tuple[str, float], list[np.ndarray]] = {}
     with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
         for clip in clips:
-            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins, first=clip.decoded):
+            for candidate, fit in candidates.fits(
+                clip.evidence, clip.prior_for, margins, first=clip.decoded, sensitivity=clip.sensitivity
+            ):
                 movies.setdefault(candidate, []).append(fit.video)
                 bar.update()
     explained = {
@@ -157,11 +165,14 @@ class Judged:
         Gives the clip's prior of a kind.
     held_out
         ``(roi,)`` bool, one a witness: ROIs that are not fitted.
+    sensitivity
+        See `nwbrecon.inversion.reconstructor.Reconstructor`.
     """
 
     evidence: list[Evidence]
     prior_for: Callable[[str], MoviePrior]
     held_out: list[np.ndarray]
+    sensitivity: np.ndarray | None = None
 
     @property
     def fitted(self) -> list[Tensor]:
@@ -195,7 +206,9 @@ def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Ca
     with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
         for clip in clips:
             # not from the linear decoder's movie, to which the judges have contributed
-            for candidate, fit in candidates.fits(clip.evidence, clip.prior_for, margins, chosen=clip.fitted):
+            for candidate, fit in candidates.fits(
+                clip.evidence, clip.prior_for, margins, chosen=clip.fitted, sensitivity=clip.sensitivity
+            ):
                 with torch.no_grad():
                     video = fit.prior.video(fit.white)
                 totals[candidate] = totals.get(candidate, 0.0) + clip.judge(video)

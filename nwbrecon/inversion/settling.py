@@ -13,6 +13,7 @@ from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
+from nwbrecon.inversion.metric import sensitivity
 from nwbrecon.inversion.objective import Evidence, Margins
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
@@ -24,7 +25,7 @@ from nwbrecon.inversion.selection import (
     choose_on_known,
     held_out_neighborhoods,
 )
-from nwbrecon.inversion.setup import Recording, Setup, Showing, gather, in_range, invert
+from nwbrecon.inversion.setup import INVERTED, Recording, Setup, Showing, gather, in_range, invert
 from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.inversion.uncertainty import fit_error_model
 from nwbrecon.metrics import correlation
@@ -57,7 +58,7 @@ def make_setup(
     """
     setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
-    if method == "map":
+    if method in INVERTED:
         _choose(setup, recordings, showings, settings)
         _calibrate(setup, recordings, settings)
     return setup
@@ -86,11 +87,14 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
         stretch_seconds=settings.stretch_seconds,
     )
     setup = Setup((ridge,), mask, coverage, margins, mean)
-    if method != "map":
+    if method not in INVERTED:
         if settings.transparency is not None:
             setup.transparency = train_transparency(encoder, aligned, train, settings.transparency)
         return setup
     validation = [((trial,),) for trial in aligned.trials_in("validation")]
+    setup.sensitivity = sensitivity(
+        encoder, aligned, spread, seed=settings.seed, stretch_seconds=settings.stretch_seconds
+    )
     setup.covariances = {"movie": autocovariance(movies, _lags(aligned), mean)}
     if "ridge" in _kinds(settings):
         setup.covariances["ridge"] = autocovariance(_residuals(setup, [recording], validation), _lags(aligned))
@@ -108,6 +112,7 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
     )
     if not setups[0].covariances:
         return joint
+    joint.sensitivity = np.sum([setup.sensitivity for setup in setups if setup.sensitivity is not None], axis=0)
     joint.covariances = {
         kind: np.mean([setup.covariances[kind] for setup in setups], axis=0) for kind in setups[0].covariances
     }
@@ -147,7 +152,14 @@ def _choose(
     known = _shared_validation(recordings)[:most] if settings.choose_by == "validation" else []
     if known:
         choice = choose_on_known(
-            [Known(*_clip(setup, recordings, showing, settings), _truth(recordings, showing)) for showing in known],
+            [
+                Known(
+                    *_clip(setup, recordings, showing, settings),
+                    _truth(recordings, showing),
+                    setup.sensitivity_to(showing),
+                )
+                for showing in known
+            ],
             setup.margins,
             candidates,
             setup.mask,
@@ -157,7 +169,8 @@ def _choose(
         for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most]):
             evidence, prior_for, _ = _clip(setup, recordings, showing, settings)
             judges = {id(encoder): _held_out(encoder, settings, index) for encoder, _ in recordings}
-            judged.append(Judged(evidence, prior_for, [judges[id(witness.encoder)] for witness in evidence]))
+            held_out = [judges[id(witness.encoder)] for witness in evidence]
+            judged.append(Judged(evidence, prior_for, held_out, setup.sensitivity_to(showing)))
         choice = choose_by_held_out(judged, setup.margins, candidates)
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
 

@@ -23,13 +23,19 @@ from nwbrecon.inversion.ridge import RidgeDecoder
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["Inverted", "Recording", "Setup", "Showing", "gather", "in_range", "invert"]
+__all__ = ["INVERTED", "SEARCH", "Inverted", "Recording", "Setup", "Showing", "gather", "in_range", "invert"]
 
 Recording = tuple[EncoderEnsemble, AlignedSession]
 """A session and its encoder."""
 
 Showing = tuple[tuple[int, ...], ...]
 """Labels of the trials of one clip that make one movie together, of each recording."""
+
+INVERTED = ("map", "fast")
+"""Presets that search for the movie under a prior: they differ by what their settings default to."""
+
+SEARCH = 2
+"""To be raised when the same settings come to mean another search: work that was kept before is then not taken up."""
 
 # directions in which the Fisher information is probed
 _PROBES = 6
@@ -51,6 +57,8 @@ class Setup:
         Mean grey level of the training movies.
     covariances
         Autocovariance by kind of prior (``movie``, ``ridge``); empty where only the linear decoder is used.
+    sensitivity
+        Sum of `nwbrecon.inversion.metric.sensitivity` over recordings; ``None`` where nothing is inverted by us.
     prior, prior_weight
         What was chosen.
     choice
@@ -70,6 +78,7 @@ class Setup:
     margins: Margins
     mean: float
     covariances: dict[str, np.ndarray] = field(default_factory=dict)
+    sensitivity: np.ndarray | None = None
     prior: str = ""
     prior_weight: float = 0.0
     choice: list[dict[str, Any]] = field(default_factory=list)
@@ -107,6 +116,10 @@ class Setup:
             axis=0,
         )
 
+    def sensitivity_to(self, showing: Showing) -> np.ndarray | None:
+        """Sensitivity of all witnesses of a showing together."""
+        return None if self.sensitivity is None else self.sensitivity * float(np.mean([len(one) for one in showing]))
+
     def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> MoviePrior:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""
         n_frames = self.margins.around(len(ridge_video))
@@ -122,6 +135,8 @@ class Setup:
         for index, ridge in enumerate(self.ridges):
             of_ridge = {name: value for name, value in vars(ridge).items() if isinstance(value, np.ndarray)}
             arrays |= {f"ridge-{index}.{name}": value for name, value in of_ridge.items()}
+        if self.sensitivity is not None:
+            arrays["sensitivity"] = self.sensitivity
         if self.transparency is not None:
             arrays["transparency"] = self.transparency
         if self.error_model is not None:
@@ -163,6 +178,7 @@ class Setup:
                 for name, value in arrays.items()
                 if name.startswith("covariance.")
             },
+            sensitivity=arrays.get("sensitivity"),
             prior=kept["prior"],
             prior_weight=kept["prior_weight"],
             choice=kept["choice"],
@@ -244,7 +260,14 @@ def invert(
     decoded = setup.decode(recordings, showing)
     prior = setup.prior_for(setup.prior, decoded, device_of(recordings[0][0]))
     start = prior.white(setup.margins.pad(decoded))
-    fit = Reconstructor(evidence, prior, setup.margins, prior_weight=setup.prior_weight, start=start)
+    fit = Reconstructor(
+        evidence,
+        prior,
+        setup.margins,
+        prior_weight=setup.prior_weight,
+        start=start,
+        sensitivity=setup.sensitivity_to(showing),
+    )
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
     if settings.noise != "dispersion":
         with torch.no_grad():

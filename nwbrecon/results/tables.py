@@ -12,6 +12,7 @@ __all__ = ["by_clip", "by_frame", "method_label", "methods", "metric_label", "to
 
 _METHODS = {
     "map": "reconstruction",
+    "fast": "reconstruction (fast)",
     "ridge": "ridge decoder",
     "bauer2026": "published method",
     "bauer2026-text": "published method (by its text)",
