@@ -5,6 +5,7 @@ from nwbrecon.config import (
     AlignmentSettings,
     DwiseNeuroSettings,
     EncoderSettings,
+    InversionSettings,
     RunSettings,
     TrainingSettings,
     load_settings,
@@ -91,3 +92,20 @@ def test_what_an_architecture_has_no_part_for_is_refused(name):
             make()
     assert getattr(load_settings(RunSettings, **{f"training__{name}": 0.1}).training, name) == 0.1
     assert getattr(load_settings(RunSettings, encoder="dwiseneuro", **{f"training__{name}": 0}).training, name) == 0
+
+
+def test_the_fast_preset_has_its_own_defaults_and_gives_way_to_what_is_said():
+    plain, fast = InversionSettings(), load_settings(RunSettings, inversion__preset="fast").inversion
+    assert fast.iterations < plain.iterations
+    assert fast.prior_weight is not None
+    assert (plain.uncertainty, fast.uncertainty) == (True, False)
+    assert {name for name, value in fast if value != getattr(plain, name)} == {
+        "preset",
+        "iterations",
+        "prior_weight",
+        "uncertainty",
+    }
+    said = InversionSettings(preset="fast", iterations=5, uncertainty=True, prior_weight=None)
+    assert (said.iterations, said.uncertainty, said.prior_weight) == (5, True, None)
+    for settings in (fast, said):
+        assert InversionSettings.model_validate(settings.model_dump(mode="json")) == settings

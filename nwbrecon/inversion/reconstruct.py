@@ -26,7 +26,7 @@ from nwbrecon.storage import digest, keep_work_of, read_arrays, read_json, write
 
 __all__ = ["reconstruct"]
 
-_SNAPSHOTS = (0, 1, 2, 3, 5, 8, 13)
+_SNAPSHOTS = (0, 1, 2, 3, 5, 8)
 
 
 def reconstruct(
@@ -133,6 +133,7 @@ def reconstruct(
             "mask_fraction": float(setup.mask.mean()),
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),
             "ridge_penalty": setup.ridges[0].penalty,
+            "settling_seconds": setup.seconds,
         },
         warnings=warnings,
         setup=setup,

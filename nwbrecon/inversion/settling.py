@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,11 +57,13 @@ def make_setup(
     method
         The settings' preset, or ``ridge`` if the encoders are not good enough to be inverted.
     """
+    started = time.perf_counter()
     setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
     if method in INVERTED:
         _choose(setup, recordings, showings, settings)
         _calibrate(setup, recordings, settings)
+    setup.seconds = time.perf_counter() - started
     return setup
 
 
@@ -142,7 +145,7 @@ def _choose(
     candidates = Candidates(
         _kinds(settings),
         settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
-        max(1, settings.iterations // 2),
+        settings.iterations,
         settings.tolerance,
     )
     if len(candidates) == 1:

@@ -38,7 +38,7 @@ SEARCH = 2
 """To be raised when the same settings come to mean another search: work that was kept before is then not taken up."""
 
 # directions in which the Fisher information is probed
-_PROBES = 6
+_PROBES = 4
 
 
 @dataclass
@@ -70,6 +70,8 @@ class Setup:
     blend
         What the inverted movie and the linear decoder's are multiplied with before they are added, and the grey levels
         that are added to them.
+    seconds
+        Time that it took to settle all this (s).
     """
 
     ridges: tuple[RidgeDecoder, ...]
@@ -85,6 +87,7 @@ class Setup:
     error_model: ErrorModel | None = None
     transparency: np.ndarray | None = None
     blend: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    seconds: float = 0.0
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
@@ -153,6 +156,7 @@ class Setup:
                 "prior_weight": self.prior_weight,
                 "choice": self.choice,
                 "blend": self.blend,
+                "seconds": self.seconds,
                 "error_model": None if model is None else {"scale": model.scale, "n_clips": model.n_clips},
             },
         )
@@ -185,6 +189,7 @@ class Setup:
             error_model=None if model is None else ErrorModel(arrays["error_model.weights"], **model),
             transparency=arrays.get("transparency"),
             blend=tuple(kept["blend"]),
+            seconds=kept["seconds"],
         )
 
 

@@ -217,12 +217,12 @@ def _inversion(
 
     # a search evaluates where it starts and to find its first length; a probe for the uncertainty is half an evaluation
     whitened = 1.0 if settings.noise == "dispersion" else 1.5
-    clip = (settings.iterations + 2) * whitened + (3 if settings.uncertainty else 0)
+    clip = (settings.iterations + 2) * whitened + (2 if settings.uncertainty else 0)
     kinds = 2 if settings.prior == "auto" else 1
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
     n_validation = len(aligned.trials_in("validation"))
     chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
-    choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 4 + 2 * weights)
+    choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 2 + 2 * weights)
     settled = (choice if kinds * weights > 1 else 0) + min(CALIBRATION_CLIPS, n_validation) * clip + 36
     usual = float(np.mean(lengths))
     frames = sum(clip * margins.around(length) for length in lengths)

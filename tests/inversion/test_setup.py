@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,8 @@ def test_what_was_kept_is_what_is_read(small_setup, small_mouse, tmp_path):
     for kind, values in small_setup.covariances.items():
         np.testing.assert_array_equal(back.covariances[kind], values)
     np.testing.assert_array_equal(back.error_model.weights, small_setup.error_model.weights)
-    for name in ("margins", "mean", "prior", "prior_weight", "choice", "blend"):
+    np.testing.assert_array_equal(back.sensitivity, small_setup.sensitivity)
+    for name in ("margins", "mean", "prior", "prior_weight", "choice", "blend", "seconds"):
         assert getattr(back, name) == getattr(small_setup, name)
     assert (back.error_model.scale, back.ridges[0].penalty) == (
         small_setup.error_model.scale,
@@ -70,6 +73,21 @@ def test_a_clip_is_inverted_from_all_its_showings(small_setup, small_mouse, smal
     # the same probes, and more of what is known from more showings
     np.testing.assert_array_equal(one.information(seed=0), information)
     assert both.information(seed=0).mean() > 1.2 * information.mean()
+    np.testing.assert_allclose(
+        small_setup.sensitivity_to(((first, second),)), 2 * small_setup.sensitivity_to(((first,),))
+    )
+
+
+def test_with_the_metric_a_search_gets_further(small_setup, small_mouse, small_encoder):
+    recordings = [(small_encoder, small_mouse.aligned)]
+    showing = ((small_mouse.aligned.trials_in("test")[0],),)
+    settings = InversionSettings(iterations=6, tolerance=0.0, device="cpu")
+    plain, known = (
+        invert(setup, recordings, showing, settings).outcome
+        for setup in (replace(small_setup, sensitivity=None), small_setup)
+    )
+    assert known.n_evaluations <= plain.n_evaluations
+    assert known.value < plain.value
 
 
 def test_a_clip_is_inverted_in_stretches_to_the_same_movie(small_setup, small_mouse, small_encoder):
