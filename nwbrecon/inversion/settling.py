@@ -145,7 +145,7 @@ def _choose(
     candidates = Candidates(
         _kinds(settings),
         settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
-        settings.iterations,
+        max(1, settings.iterations // 2),
         settings.tolerance,
     )
     if len(candidates) == 1:

@@ -222,7 +222,7 @@ def _inversion(
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
     n_validation = len(aligned.trials_in("validation"))
     chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
-    choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 2 + 2 * weights)
+    choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 4 + 2 * weights)
     settled = (choice if kinds * weights > 1 else 0) + min(CALIBRATION_CLIPS, n_validation) * clip + 36
     usual = float(np.mean(lengths))
     frames = sum(clip * margins.around(length) for length in lengths)
