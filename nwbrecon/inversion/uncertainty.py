@@ -18,7 +18,7 @@ __all__ = ["ErrorModel", "error_features", "fit_error_model", "share_left"]
 
 FEATURE_NAMES = ("constant", "left by the responses", "local contrast", "change over time", "disagreement")
 
-# exponents of the variance of the error, typical of three simulated mice (two of natural movies, one of made ones)
+# exponents of the variance of the error, rounded from fits to four simulated mice (two of natural movies, two of made)
 _TYPICAL = np.array([0.8, 0.15, 0.3, 0.2])
 # how firmly the fit is drawn to them: for the standardized features, over the number of films
 _PULL = 3.0
