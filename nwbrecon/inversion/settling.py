@@ -210,19 +210,41 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
 
 def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
     """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are."""
-    clips, information = [], []
-    for showing in progress(_shared_validation(recordings)[:CALIBRATION_CLIPS], label="calibrating", unit="clip"):
+    clips, information, films = [], [], []
+    showings = _spread_over_films(recordings[0][1], _shared_validation(recordings))[:CALIBRATION_CLIPS]
+    for showing in progress(showings, label="calibrating", unit="clip"):
         made = invert(setup, recordings, showing, settings)
         clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
+        films.append(_film(recordings[0][1], showing))
         if settings.uncertainty:
             information.append(made.information(settings.seed))
     if len(clips) > 1:
         setup.blend = fit_blend(clips, setup.mask).weights
     if information:
         movies = [setup.blended(inverted, decoded) for inverted, decoded, _ in clips]
-        features = [setup.error_features(*one) for one in zip(movies, information, strict=True)]
+        features = [
+            setup.error_features(movie, inverted, decoded, known)
+            for movie, (inverted, decoded, _), known in zip(movies, clips, information, strict=True)
+        ]
         errors = [movie - true for movie, (_, _, true) in zip(movies, clips, strict=True)]
-        setup.error_model = fit_error_model(features, errors, setup.mask)
+        setup.error_model = fit_error_model(features, errors, setup.mask, films)
+
+
+def _film(aligned: AlignedSession, showing: Showing) -> str:
+    """Name what a clip is from; a clip of no named film is one by itself."""
+    row = aligned.trials.loc[showing[0][0]]
+    return str(row["film"] or row["clip"])
+
+
+def _spread_over_films(aligned: AlignedSession, showings: Sequence[Showing]) -> list[Showing]:
+    """Sort showings so that every film comes once before one comes again."""
+    seen: dict[str, int] = {}
+    turns = []
+    for showing in showings:
+        film = _film(aligned, showing)
+        turns.append(seen.get(film, 0))
+        seen[film] = turns[-1] + 1
+    return [showings[index] for index in np.argsort(turns, kind="stable")]
 
 
 def _residuals(setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[np.ndarray]:

@@ -102,11 +102,15 @@ class Setup:
         video = self.blended(made.fit.video, made.decoded)
         if self.error_model is None or not uncertain:
             return video, None
-        return video, self.error_model.std(self.error_features(video, made.information(seed)))
+        return video, self.error_model.std(
+            self.error_features(video, made.fit.video, made.decoded, made.information(seed))
+        )
 
-    def error_features(self, movie: np.ndarray, information: np.ndarray) -> np.ndarray:
-        """Gather what the error of a reconstructed movie is predicted from, given `Inverted.information`."""
-        return error_features(movie, information, float(self.covariances["movie"][0, 0, 0]), self.mean)
+    def error_features(
+        self, video: np.ndarray, inverted: np.ndarray, decoded: np.ndarray, information: np.ndarray
+    ) -> np.ndarray:
+        """Gather what the error of a finished movie is predicted from, given `Inverted.information`."""
+        return error_features(video, inverted, decoded, information, self.covariances["movie"])
 
     def decode(self, recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
         """Decode a clip linearly, mean over its trials: ``(time, height, width)``, grey levels, not clipped."""
@@ -157,7 +161,9 @@ class Setup:
                 "choice": self.choice,
                 "blend": self.blend,
                 "seconds": self.seconds,
-                "error_model": None if model is None else {"scale": model.scale, "n_clips": model.n_clips},
+                "error_model": None
+                if model is None
+                else {name: value for name, value in vars(model).items() if name != "weights"},
             },
         )
 

@@ -5,7 +5,7 @@ import pytest
 
 from nwbrecon.config import InversionSettings
 from nwbrecon.inversion.priors import autocovariance
-from nwbrecon.inversion.settling import make_setup
+from nwbrecon.inversion.settling import _spread_over_films, make_setup
 
 FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
 
@@ -85,3 +85,12 @@ def test_test_clips_are_not_looked_at(small_setup, small_mouse, small_encoder):
     np.testing.assert_array_equal(blanked.error_model.weights, small_setup.error_model.weights)
     for kind, values in small_setup.covariances.items():
         np.testing.assert_array_equal(blanked.covariances[kind], values)
+
+
+def test_calibration_takes_a_clip_of_every_film_before_another_of_one(small_mouse):
+    aligned = copy.copy(small_mouse.aligned)
+    aligned.trials = aligned.trials.copy()
+    trials = aligned.trials_in("train")[:5]
+    aligned.trials.loc[trials, "film"] = ["a", "a", "b", "", ""]
+    order = _spread_over_films(aligned, [((trial,),) for trial in trials])
+    assert [showing[0][0] for showing in order] == [trials[index] for index in (0, 2, 3, 4, 1)]
