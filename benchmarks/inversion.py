@@ -115,7 +115,7 @@ def one_mouse(
             snapshots, spent = published(arguments, seed, encoder, aligned, trial)
             true = aligned.trial(trial).video
             curve = [likeness(video.astype(np.float32), true, mask) for video in snapshots]
-            best = int(np.argmax([row["pixel_correlation"] for row in curve]))
+            best = int(np.nanargmax([row["pixel_correlation"] for row in curve]))
             clip = aligned.trials.at[trial, "clip"]
             rows.append({"clip": clip, "method": f"published, {arguments.iterations} iterations", **curve[-1]})
             rows.append({"clip": clip, "method": "published, best iteration (oracle)", **curve[best]})
