@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -17,7 +17,23 @@ from nwbrecon.encoding.observation import Window, window_video
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 
-__all__ = ["backprojections", "fisher_information", "information_coverage"]
+__all__ = ["backprojections", "fisher_information", "information_coverage", "shown"]
+
+
+def shown(
+    encoder: EncoderEnsemble, aligned: AlignedSession, trials: Iterable[int], *, stretch_seconds: float = math.inf
+) -> Iterator[tuple[list[Evidence], Tensor]]:
+    """Go through trials whose movies are known, where the encoder can be linearized.
+
+    Yields
+    ------
+    evidence, video
+        Witnesses of the clip, without margins, and ``(1, time, height, width)`` grey levels of its movie.
+    """
+    for trial in trials:
+        evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0), stretch_seconds=stretch_seconds)
+        window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
+        yield evidence, window_video(aligned, [window], device_of(encoder))[0][:, 0]
 
 
 def backprojections(
@@ -123,11 +139,8 @@ def information_coverage(
     """
     generator = torch.Generator().manual_seed(seed)
     total, n_frames = np.zeros(aligned.frame_size), 0
-    for trial in trials:
-        evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0), stretch_seconds=stretch_seconds)
-        window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
-        video, _ = window_video(aligned, [window], device_of(encoder))
-        information = fisher_information(evidence, video[:, 0], n_probes=n_probes, generator=generator)
+    for evidence, video in shown(encoder, aligned, trials, stretch_seconds=stretch_seconds):
+        information = fisher_information(evidence, video, n_probes=n_probes, generator=generator)
         # the probes leave speckle that no receptive field has
         smooth = ndimage.gaussian_filter(information[encoder.warm_up :], (2.0, 1.0, 1.0))
         total += np.log(np.maximum(smooth, np.finfo(np.float32).tiny)).sum(axis=0)

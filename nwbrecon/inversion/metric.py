@@ -10,10 +10,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding import EncoderEnsemble
-from nwbrecon.encoding.device import device_of
-from nwbrecon.encoding.observation import Window, window_video
-from nwbrecon.inversion.information import backprojections
-from nwbrecon.inversion.objective import Margins, gather_evidence
+from nwbrecon.inversion.information import backprojections, shown
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.progress import progress
 
@@ -99,13 +96,11 @@ def sensitivity(
     generator = torch.Generator().manual_seed(seed)
     longest = round(_LONGEST_LAG * aligned.frame_rate)
     total, n_frames = torch.zeros(longest + 1, *aligned.frame_size), 0
-    for trial in progress(trials, label="sensitivity", unit="clip"):
-        evidence = gather_evidence(encoder, aligned, trial, Margins(0, 0), stretch_seconds=stretch_seconds)
-        length = int(aligned.trials.at[trial, "n_frames"])
-        video, _ = window_video(aligned, [Window(trial, 0, length)], device_of(encoder))
-        for _, gradient in backprojections(evidence, video[:, 0], n_probes=n_probes, generator=generator):
+    clips = progress(trials, label="sensitivity", unit="clip")
+    for evidence, video in shown(encoder, aligned, clips, stretch_seconds=stretch_seconds):
+        for _, gradient in backprojections(evidence, video, n_probes=n_probes, generator=generator):
             total += power_by_lag(gradient, longest).cpu() / n_probes
-        n_frames += length
+        n_frames += video.shape[1]
     return (total / n_frames).numpy()
 
 

@@ -242,11 +242,10 @@ class DwiseNeuroEncoder(nn.Module):
         """Rates ``(batch, roi, time)`` for the output of `stack`."""
         n_frames = inputs.shape[2]
         positions = self._positions(n_frames)
-        if self.training:
-            return self._predict_together(inputs, positions)
         rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
         counts = inputs.new_zeros(n_frames)
-        at_once = self._windows_at_once(inputs)
+        # batch norms that learn are to see as many windows as there are
+        at_once = len(positions) if self.training else self._windows_at_once(inputs)
         # the graphs of many windows would not fit into memory
         save_memory = torch.is_grad_enabled() and len(positions) > max(at_once, self.frame_step)
         for first in range(0, len(positions), at_once):
@@ -263,19 +262,6 @@ class DwiseNeuroEncoder(nn.Module):
                 rates[:, :, frames] += of_window
                 counts[frames] += 1
         return rates / counts
-
-    def _predict_together(self, inputs: Tensor, positions: list[int]) -> Tensor:
-        """Rates from all windows at once, so that batch norms see as many of them as there are."""
-        reach = torch.arange(self.n_frames, device=inputs.device) * self.frame_step
-        frames = torch.as_tensor(positions, device=inputs.device)[:, None] + reach
-        # (batch x position, channel, frame of the window, ...)
-        windows = inputs[:, :, frames].transpose(1, 2).flatten(0, 1)
-        predicted = self._predict_window(windows)
-        predicted = predicted.view(len(inputs), len(positions), self.n_rois, self.n_frames)
-        flat, n_frames = frames.flatten(), inputs.shape[2]
-        rates = inputs.new_zeros(len(inputs), self.n_rois, n_frames)
-        rates = rates.index_add(2, flat, predicted.transpose(1, 2).flatten(2))
-        return rates / inputs.new_zeros(n_frames).index_add(0, flat, inputs.new_ones(len(flat)))
 
     def _windows_at_once(self, inputs: Tensor) -> int:
         """Give how many windows to predict together: one on a CPU, for its cache; as memory allows on a GPU."""
