@@ -503,8 +503,9 @@ class InversionSettings(Settings):
     whitened between the ROIs of a plane, of which one factor is taken away, or in time."""
     fuse: Literal["none", "repeats"] = "none"
     """``none`` reconstructs every trial by itself; ``repeats`` makes one movie of all showings of a clip."""
-    behavior: Literal["given", "withheld"] = "given"
-    """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed."""
+    behavior: Literal["given", "withheld", "inferred"] = "given"
+    """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed. ``inferred``: it is not,
+    and they are found along with the movie, as what explains the responses best."""
     tail_seconds: Annotated[float, Field(ge=0)] = 0.3
     """Responses until so long after the clip's end are used; what was shown then is inferred too (s)."""
     stretch_seconds: Annotated[float, Field(ge=1)] = 10.0

@@ -33,6 +33,7 @@ _FLAT = 0.5
 # ROIs that the judge predicts at least so well on validation clips are asked, and what counts as a difference
 _VISUAL, _LEAST_GAP = 0.1, 0.02
 _WITH, _WITHOUT = "with behavior", "from brain signals alone"
+_INFERRED = f"{_WITHOUT}, behavior inferred"
 
 
 class Case:
@@ -108,16 +109,16 @@ class Finding:
 def of_behavior(case: Case, movies: list[Reconstruction]) -> Finding:
     """Compare what was reconstructed with behavior, and without."""
     finding = Finding("compare")
-    own, other = _WITH, _WITHOUT
-    if case.reconstructions.info.get("behavior") != "given":
-        own, other = other, own
+    pairs = {"given": (_WITH, _WITHOUT), "inferred": (_INFERRED, _WITH)}
+    own, other = pairs.get(str(case.reconstructions.info.get("behavior")), (_WITHOUT, _WITH))
+    without = _WITHOUT if own == _WITH else own
     for item, movie in zip(case.items, movies, strict=True):
         finding.add(own, item.clip, case.alike(item))
         finding.add(other, item.clip, case.alike(movie))
     finding.sentence = (
         f"The reconstructions shown were made {own}. On these clips pixel correlation is {finding.mean(_WITH):.2f} "
-        f"{_WITH} and {finding.mean(_WITHOUT):.2f} {_WITHOUT}, dynamic correlation "
-        f"{finding.mean(_WITH, 'dynamic_correlation'):.2f} and {finding.mean(_WITHOUT, 'dynamic_correlation'):.2f}."
+        f"{_WITH} and {finding.mean(without):.2f} {without}, dynamic correlation "
+        f"{finding.mean(_WITH, 'dynamic_correlation'):.2f} and {finding.mean(without, 'dynamic_correlation'):.2f}."
     )
     return finding
 

@@ -45,9 +45,9 @@ class ControlMovies:
     Attributes
     ----------
     movies
-        Reconstructions by control: ``behavior`` (inverted with behavior where it was withheld, without where it was
-        given), ``shuffled`` (cells across repeats), ``behavior_alone``, ``permuted`` (labels of ROIs), and, with their
-        uncertainty, ``gray``.
+        Reconstructions by control: ``behavior`` (inverted with behavior where it was withheld or inferred, without
+        where it was given), ``shuffled`` (cells across repeats), ``behavior_alone``, ``permuted`` (labels of ROIs),
+        and, with their uncertainty, ``gray``.
     left_out
         Why there is none, in a sentence, by control.
     """
@@ -145,7 +145,7 @@ class _Plan:
     settings: ControlSettings
 
     def behavior(self, items: list[Reconstruction]) -> list[_Task] | str:
-        """Invert the clips with behavior withheld where it was given, and given where it was withheld."""
+        """Invert the clips with behavior withheld where it was given, and given where it was not."""
         if not self.aligned.behavior_names:
             return "The recording has neither running nor pupil: every movie is from brain signals alone."
         if self.method == "ridge":
@@ -254,7 +254,7 @@ class _Plan:
         # The mean over witnesses, each with some of the responses, is to be what a decoder makes of all of them.
         ridge, count = self.setup.ridges[0], len(donors)
         part = replace(ridge, weights=count * ridge.weights, mean_responses=ridge.mean_responses / count)
-        setup = replace(self.setup, ridges=(part,) * count)
+        setup = replace(self.setup, ridges=(part,) * count, behaving=self.setup.behaving * count)
         return _Task(item, self._maker(setup, recordings, tuple((donor,) for donor in donors), self.inversion))
 
 

@@ -17,7 +17,7 @@ from nwbrecon.encoding.observation import Window, window_video
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 
-__all__ = ["backprojections", "fisher_information", "information_coverage", "shown"]
+__all__ = ["backprojections", "behavior_backprojections", "fisher_information", "information_coverage", "shown"]
 
 
 def shown(
@@ -63,17 +63,40 @@ def backprojections(
     """
     for witness in evidence:
         part = video.detach()[:, witness.frames].requires_grad_()
-        rates = witness.encoder.predict_rates(part[:, None], witness.behavior)
-        scaled = []
-        for seen, likelihood in zip(witness.observations, witness.likelihoods, strict=True):
-            expected = seen.expected(rates)
-            precision = witness.weights[seen.rois] * seen.known / likelihood.variance(expected.detach())
-            scaled.append((expected * precision.sqrt()).flatten())
-        stacked = torch.cat(scaled)
-        for probe in range(n_probes):
-            signs = torch.randint(0, 2, stacked.shape, generator=generator).to(stacked) * 2 - 1
-            (gradient,) = torch.autograd.grad(stacked, part, signs, retain_graph=probe < n_probes - 1)
+        for gradient in _probes(witness, part, witness.behavior, part, n_probes, generator):
             yield witness.frames, gradient[0]
+
+
+def behavior_backprojections(
+    evidence: list[Evidence], video: Tensor, *, n_probes: int, generator: torch.Generator
+) -> Iterator[tuple[slice, Tensor]]:
+    """As `backprojections`, for behavior: draw ``(time, variable)``; zero where behavior is missing."""
+    for witness in evidence:
+        behavior = witness.behavior.detach().requires_grad_()
+        part = video.detach()[:, witness.frames]
+        for gradient in _probes(witness, part, behavior, behavior, n_probes, generator):
+            yield witness.frames, gradient[0]
+
+
+def _probes(
+    witness: Evidence,
+    video: Tensor,
+    behavior: Tensor,
+    of: Tensor,
+    n_probes: int,
+    generator: torch.Generator,
+) -> Iterator[Tensor]:
+    rates = witness.encoder.predict_rates(video[:, None], behavior)
+    scaled = []
+    for seen, likelihood in zip(witness.observations, witness.likelihoods, strict=True):
+        expected = seen.expected(rates)
+        precision = witness.weights[seen.rois] * seen.known / likelihood.variance(expected.detach())
+        scaled.append((expected * precision.sqrt()).flatten())
+    stacked = torch.cat(scaled)
+    for probe in range(n_probes):
+        signs = torch.randint(0, 2, stacked.shape, generator=generator).to(stacked) * 2 - 1
+        (gradient,) = torch.autograd.grad(stacked, of, signs, retain_graph=probe < n_probes - 1)
+        yield gradient
 
 
 def fisher_information(

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding import EncoderEnsemble
-from nwbrecon.inversion.information import backprojections, shown
+from nwbrecon.inversion.information import backprojections, behavior_backprojections, shown
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.progress import progress
 
-__all__ = ["Metric", "power_by_lag", "sensitivity"]
+__all__ = ["Metric", "behavior_sensitivity", "power_by_lag", "sensitivity"]
 
 # what an encoder remembers and a sample sums over is over after so long (s)
 _LONGEST_LAG = 1.0
@@ -100,6 +100,41 @@ def sensitivity(
     for evidence, video in shown(encoder, aligned, clips, stretch_seconds=stretch_seconds):
         for _, gradient in backprojections(evidence, video, n_probes=n_probes, generator=generator):
             total += power_by_lag(gradient, longest).cpu() / n_probes
+        n_frames += video.shape[1]
+    return (total / n_frames).numpy()
+
+
+def behavior_sensitivity(
+    encoder: EncoderEnsemble,
+    aligned: AlignedSession,
+    trials: list[int],
+    directions: np.ndarray,
+    *,
+    n_probes: int = 2,
+    seed: int = 0,
+    stretch_seconds: float = math.inf,
+) -> np.ndarray:
+    """Fisher information about behavior, as an autocovariance by lag; see `sensitivity` for the other parameters.
+
+    Parameters
+    ----------
+    directions
+        ``(variable, component)`` what is asked about, in the units of the aligned session.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(lag, component)`` float32, information per squared length of each direction and frame; zero for what the
+        encoder does not look at.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    longest = round(_LONGEST_LAG * aligned.frame_rate)
+    total, n_frames = torch.zeros(longest + 1, directions.shape[1]), 0
+    along = torch.from_numpy(directions).float()
+    for evidence, video in shown(encoder, aligned, trials, stretch_seconds=stretch_seconds):
+        for _, gradient in behavior_backprojections(evidence, video, n_probes=n_probes, generator=generator):
+            for component, trace in enumerate((gradient.cpu() @ along).T):
+                total[:, component] += power_by_lag(trace[:, None, None], longest)[:, 0, 0] / n_probes
         n_frames += video.shape[1]
     return (total / n_frames).numpy()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
@@ -18,6 +18,7 @@ from nwbrecon.encoding.device import device_of
 from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.noise import ResidualNoise
 from nwbrecon.encoding.observation import LONGEST_INTERVAL, Observation, Window, observe
+from nwbrecon.inversion.behavior import BehaviorModel, BehaviorPrior
 from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.whitening import Whitening, whitening_for
@@ -62,7 +63,8 @@ class Evidence:
     observations
         What was measured, one a response group, batch of one.
     behavior
-        ``(1, time, variable)`` during the frames that it looks at, NaN where missing or withheld.
+        ``(1, time, variable)`` during the frames that it looks at, NaN where missing or withheld; where it is sought,
+        what is believed of it.
     weights
         ``(roi,)`` weight of each ROI's log-likelihood: one over its dispersion.
     frames
@@ -72,6 +74,9 @@ class Evidence:
     whitenings
         What the squares of whitened residuals are taken of in place of the likelihoods, one a response group; ``None``
         for the likelihoods.
+    sought
+        Prior of the behavior during the clip with its margins, where that is found along with the movie; witnesses that
+        hold the same one are of one trial. ``None`` where behavior is told or withheld.
     """
 
     encoder: Encoder
@@ -82,6 +87,7 @@ class Evidence:
     frames: slice = field(default_factory=lambda: slice(None))
     noise: ResidualNoise | None = None
     whitenings: list[Whitening] | None = None
+    sought: BehaviorPrior | None = None
 
     def loss(self, video: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of the responses given a video, up to a constant.
@@ -131,7 +137,7 @@ def gather_evidence(
     trial: int,
     margins: Margins,
     *,
-    behavior: bool = True,
+    behavior: bool | BehaviorModel = True,
     stretch_seconds: float = math.inf,
 ) -> list[Evidence]:
     """Collect what a trial's responses say about its clip.
@@ -152,7 +158,7 @@ def gather_evidence(
     margins
         Unknown frames around the clip.
     behavior
-        Whether the encoder is told what the animal did.
+        Whether the encoder is told what the animal did; a model of it where that is to be found along with the movie.
     stretch_seconds
         Length of the stretches (s).
 
@@ -164,7 +170,11 @@ def gather_evidence(
     device = device_of(encoder)
     n_frames = margins.around(int(aligned.trials.at[trial, "n_frames"]))
     told = torch.from_numpy(behavior_on_frames(aligned, trial, margins.lead, margins.tail))[None].to(device)
-    if not behavior:
+    sought = None
+    if isinstance(behavior, BehaviorModel) and (prior := behavior.prior(n_frames)) is not None:
+        sought = prior.to(device)
+        told = sought.behavior(torch.zeros(sought.shape, device=device))
+    elif behavior is not True:
         told = torch.full_like(told, torch.nan)
     weights = torch.from_numpy(1 / encoder.dispersion).float().to(device)
     likelihoods = encoder.likelihoods
@@ -176,7 +186,9 @@ def gather_evidence(
         observations = observe(aligned, [window], warm_up=max(0, margins.lead - frames.start), device=device)
         if own > 0 or frames.stop < n_frames:
             observations = [seen.ending_in(slice(own, frames.stop - frames.start)) for seen in observations]
-        witnesses.append(Evidence(encoder, likelihoods, observations, told[:, frames], weights, frames, encoder.noise))
+        witnesses.append(
+            Evidence(encoder, likelihoods, observations, told[:, frames], weights, frames, encoder.noise, sought=sought)
+        )
     return witnesses
 
 
@@ -200,7 +212,10 @@ def _stretches(
 
 
 class Objective:
-    """Negative log-posterior over the white coordinates of a prior.
+    """Negative log-posterior over the white coordinates of a prior, and over those of behavior where that is sought.
+
+    A point holds the coordinates of the movie, ``(1, *torus)``; where behavior is sought as well, those of the movie
+    and of each trial's behavior one after the other, ``(coordinate,)``.
 
     Parameters
     ----------
@@ -209,7 +224,7 @@ class Objective:
     prior
         What natural movies look like.
     prior_weight
-        Factor on the negative log-prior.
+        Factor on the negative log-prior of the movie.
     chosen
         ``(roi,)`` 1 for ROIs that are fitted, otherwise 0, one a witness; ``None`` fits all.
     """
@@ -224,20 +239,75 @@ class Objective:
     ) -> None:
         self.evidence, self.prior, self.prior_weight = list(evidence), prior, prior_weight
         self.chosen = list(chosen) if chosen is not None else [None] * len(self.evidence)
+        self.sought = list(dict.fromkeys(one.sought for one in self.evidence if one.sought is not None))
 
-    def __call__(self, white: Tensor) -> Evaluation:
-        """Value and gradient at ``white``, ``(1, *torus)``."""
-        white = white.detach().requires_grad_()
-        video = self.prior.video(white)
-        likelihood, of_video = 0.0, torch.zeros_like(video)
+    def __call__(self, point: Tensor) -> Evaluation:
+        """Value and gradient at a point."""
+        point = point.detach().requires_grad_()
+        white, *hidden = self.parts(point)
+        whole = [self.prior.video(white), *self._behaviors(hidden)]
+        gradients = [torch.zeros_like(one) for one in whole]
+        likelihood = 0.0
         # one witness after the other, so that the feature maps of one at a time are kept
         for witness, chosen in zip(self.evidence, self.chosen, strict=True):
-            part = video.detach()[:, witness.frames].requires_grad_()
-            loss = witness.loss(part, chosen)
-            of_video[:, witness.frames] += torch.autograd.grad(loss, part)[0]
+            places = [0] if witness.sought is None else [0, 1 + self.sought.index(witness.sought)]
+            parts = [whole[place].detach()[:, witness.frames].requires_grad_() for place in places]
+            told = witness if witness.sought is None else replace(witness, behavior=parts[1])
+            loss = told.loss(parts[0], chosen)
+            for place, gradient in zip(places, torch.autograd.grad(loss, parts), strict=True):
+                gradients[place][:, witness.frames] += gradient
             likelihood += float(loss.detach())
-        (gradient,) = torch.autograd.grad(video, white, of_video)
-        white = white.detach()
-        prior = 0.5 * self.prior_weight * float((white * white).sum())
-        parts = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
-        return Evaluation(likelihood + prior, gradient + self.prior_weight * white, parts)
+        (gradient,) = torch.autograd.grad(whole, point, gradients)
+        with torch.no_grad():
+            weighted = [(self.prior_weight, white), *zip((one.weight for one in self.sought), hidden, strict=True)]
+            pull = self.point([weight * part for weight, part in weighted])
+            prior = sum(0.5 * weight * float((part * part).sum()) for weight, part in weighted)
+        shares = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
+        return Evaluation(likelihood + prior, gradient + pull, shares)
+
+    def parts(self, point: Tensor) -> list[Tensor]:
+        """Coordinates of the movie ``(1, *torus)`` and of the behavior of each trial ``(1, torus, component)``."""
+        shapes = [(1, *self.prior.torus), *(one.shape for one in self.sought)]
+        if len(shapes) == 1:
+            return [point]
+        sizes = [math.prod(shape) for shape in shapes]
+        return [part.view(shape) for part, shape in zip(torch.split(point, sizes), shapes, strict=True)]
+
+    def point(self, parts: Sequence[Tensor]) -> Tensor:
+        """Put together what `parts` takes apart; behavior that is not given is that of the mean."""
+        if not self.sought:
+            return parts[0]
+        rest = [parts[0].new_zeros(one.shape) for one in self.sought[len(parts) - 1 :]]
+        return torch.cat([part.flatten() for part in [*parts, *rest]])
+
+    @torch.no_grad()
+    def told(self, point: Tensor) -> list[Evidence]:
+        """Give the witnesses with the behavior that is believed at a point, where it is sought."""
+        behaviors = self.behaviors(point)
+        return [
+            one
+            if one.sought is None
+            else replace(one, behavior=behaviors[self.sought.index(one.sought)][:, one.frames])
+            for one in self.evidence
+        ]
+
+    @torch.no_grad()
+    def behaviors(self, point: Tensor) -> list[Tensor]:
+        """Behavior ``(1, time, variable)`` of each trial in which it is sought, margins included."""
+        return self._behaviors(self.parts(point)[1:])
+
+    def _behaviors(self, hidden: Sequence[Tensor]) -> list[Tensor]:
+        return [one.behavior(white) for one, white in zip(self.sought, hidden, strict=True)]
+
+    def metric(self, of_movie: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Metric for whole points, given that of the movie's coordinates."""
+        if not self.sought:
+            return of_movie
+
+        def joined(gradient: Tensor) -> Tensor:
+            white, *hidden = self.parts(gradient)
+            return self.point(
+                [of_movie(white), *(one.metric(part) for one, part in zip(self.sought, hidden, strict=True))]
+            )
+
+        return joined

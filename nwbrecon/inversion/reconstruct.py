@@ -71,7 +71,7 @@ def reconstruct(
     InversionError
         If there are no such trials, or several sessions do not fit together.
     SettingsError
-        If trials are to be fused by the published method.
+        If trials are to be fused by the published method, or behavior kept from it.
     """
     settings = settings or InversionSettings()
     recordings = _recordings(encoder, aligned)
@@ -178,6 +178,11 @@ def _showings(recordings: list[Recording], labels: list[int], settings: Inversio
             f"{settings.fuse!r} with {len(recordings)} session(s).",
             action="Set fuse to 'none' and give one session, or use the preset map.",
         )
+    if settings.preset in PRESETS and settings.behavior != "given":
+        raise SettingsError(
+            f"The preset {settings.preset} is told the behavior, and behavior is {settings.behavior!r}.",
+            action="Set behavior to 'given', or use the preset map.",
+        )
     if len(recordings) == 1 and settings.fuse == "none":
         return [((trial,),) for trial in labels]
     rows = recordings[0][1].trials.loc[labels]
@@ -232,6 +237,7 @@ def _invert(setup: Setup, recordings: list[Recording], showing: Showing, setting
         history=fit.history,
         snapshots=np.round(setup.blended(fit.snapshots, made.decoded)).astype(np.uint8),
         snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),
+        behavior=fit.behavior,
         info={
             "converged": outcome.converged,
             "iterations": outcome.n_iterations,

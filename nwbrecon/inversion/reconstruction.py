@@ -49,6 +49,9 @@ class Reconstruction:
         ``(snapshot, time, height, width)`` uint8: the way from the first guess to `video`; may be empty.
     snapshot_iterations
         ``(snapshot,)`` the iteration of each.
+    behavior
+        ``(trial, time, variable)`` float32, in the units of the aligned session: running, pupil and gaze of each trial
+        as they were found along with the movie (``inversion.behavior=inferred``); ``None`` where they were not sought.
     info
         How it ended: ``converged``, ``prior_weight``, ``prior``, ``seconds``, ...; what JSON can hold.
     """
@@ -63,6 +66,7 @@ class Reconstruction:
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     snapshots: np.ndarray | None = None
     snapshot_iterations: np.ndarray | None = None
+    behavior: np.ndarray | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property

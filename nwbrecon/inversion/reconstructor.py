@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,10 @@ import torch
 from torch import Tensor
 
 from nwbrecon.errors import InversionError
+from nwbrecon.inversion.keeping import identity, read_search, write_search
 from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Evidence, Margins, Objective
-from nwbrecon.inversion.optimizers import LBFGS
+from nwbrecon.inversion.optimizers import OPTIMIZERS, Optimizer
 from nwbrecon.inversion.priors import MoviePrior
 
 __all__ = ["Outcome", "Reconstructor"]
@@ -46,7 +49,8 @@ class Outcome:
 class Reconstructor:
     """Maximum a posteriori video of one clip.
 
-    Built from what (evidence and prior); `run` is told how, and may be called again to go on.
+    Built from what (evidence and prior); `run` is told how, and may be called again to go on. A search that was saved
+    goes on where it was, to the last bit on a CPU; it draws nothing at random.
 
     Parameters
     ----------
@@ -61,15 +65,41 @@ class Reconstructor:
     chosen
         ``(roi,)`` 1 for ROIs that are fitted, otherwise 0, one a witness; ``None`` fits all.
     start
-        White coordinates to start from; ``None`` starts from the prior's center.
+        White coordinates of the movie to start from, or a whole `point` of such a search; ``None`` starts from the
+        prior's center.
     sensitivity
         Sum of the witnesses' `nwbrecon.inversion.metric.sensitivity`, which makes the search shorter; ``None`` does
         without.
+
+    optimizer
+        ``lbfgs``, or another of `nwbrecon.inversion.optimizers.OPTIMIZERS`.
 
     Raises
     ------
     InversionError
         If there is no evidence, or nothing was measured.
+
+    Examples
+    --------
+    ::
+
+        margins = Margins(lead=encoder.warm_up, tail=9)
+        evidence = gather_evidence(encoder, aligned, trial, margins)
+        movies = [aligned.trial(label).video for label in aligned.trials_in("train")]
+        shape = (margins.around(len(aligned.trial(trial).video)), *aligned.frame_size)
+        mean = float(np.mean([movie.mean() for movie in movies]))
+        lags = (round(3 * aligned.frame_rate), shape[1] - 1, shape[2] - 1)
+        prior = MoviePrior(autocovariance(movies, lags, mean), shape, mean)
+
+        fit = Reconstructor(evidence, prior, margins, prior_weight=1.5)
+        outcome = fit.run(20)
+        fit.save("search")
+        print(outcome.converged, fit.history)
+
+        again = Reconstructor(evidence, prior, margins, prior_weight=1.5)
+        again.load("search")
+        again.run(20)
+        movie = again.video
     """
 
     def __init__(
@@ -82,6 +112,7 @@ class Reconstructor:
         chosen: Sequence[Tensor] | None = None,
         start: Tensor | None = None,
         sensitivity: np.ndarray | None = None,
+        optimizer: str = "lbfgs",
     ) -> None:
         if not evidence or not any(float(seen.known.sum()) for witness in evidence for seen in witness.observations):
             raise InversionError(
@@ -91,9 +122,12 @@ class Reconstructor:
             )
         self.prior, self.margins = prior, margins
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
-        self._start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
-        self._metric = None if sensitivity is None else Metric(sensitivity, prior, prior_weight)
-        self._optimizer: LBFGS | None = None
+        start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
+        self._start = self.objective.point([start]) if start.dim() > 1 else start
+        self._metric = None if sensitivity is None else self.objective.metric(Metric(sensitivity, prior, prior_weight))
+        self._built_from = (prior_weight, chosen, sensitivity, optimizer)
+        self._new_optimizer = OPTIMIZERS[optimizer]
+        self._optimizer: Optimizer | None = None
         # of searches that other evidence has ended
         self._iterations = self._evaluations = 0
         self._seconds = 0.0
@@ -115,17 +149,20 @@ class Reconstructor:
         """
         started = time.perf_counter()
         if self._optimizer is None:
-            self._optimizer = LBFGS(self.objective, self._start, metric=self._metric)
+            self._optimizer = self._new_optimizer(self.objective, self._start, metric=self._metric)
             if not self._rows:
                 self._record(started, snapshots)
         optimizer = self._optimizer
         converged = False
+        values: deque[float] = deque(maxlen=optimizer.patience)
         for _ in range(iterations):
-            before = optimizer.evaluation.value
+            values.append(optimizer.evaluation.value)
             converged = not optimizer.step()
             if not converged:
                 self._record(started, snapshots)
-                converged = before - optimizer.evaluation.value < tolerance * abs(before)
+                before = values[0]
+                fall = before - optimizer.evaluation.value
+                converged = len(values) == optimizer.patience and fall < tolerance * abs(before)
             if converged:
                 break
         self._seconds += time.perf_counter() - started
@@ -145,17 +182,76 @@ class Reconstructor:
         evidence
             As many witnesses as before, in their order.
         """
-        self._start = self.white
+        self._start = self.point
         if self._optimizer is not None:
             self._iterations += self._optimizer.iteration
             self._evaluations += self._optimizer.n_evaluations
             self._optimizer = None
         self.objective.evidence = list(evidence)
 
+    def save(self, folder: str | Path) -> Path:
+        """Keep the search in a folder, from which `load` takes it up; an older one is replaced as a whole."""
+        state = {
+            "start": self._start,
+            "iterations": self._iterations,
+            "evaluations": self._evaluations,
+            "seconds": self._seconds,
+            "rows": self._rows,
+            "snapshots": self.snapshots,
+            "snapshot_iterations": self.snapshot_iterations,
+        }
+        if self._optimizer is not None:
+            state |= {f"optimizer.{name}": value for name, value in self._optimizer.state().items()}
+        write_search(folder, self._identity(), state)
+        return Path(folder)
+
+    def load(self, folder: str | Path) -> None:
+        """Take up a search that was saved; what this one has done so far is forgotten.
+
+        Raises
+        ------
+        InversionError
+            If the folder holds none, or one that was built from something else.
+        """
+        state = read_search(folder, self._identity())
+        of_optimizer = {
+            name.removeprefix("optimizer."): value for name, value in state.items() if name.startswith("optimizer.")
+        }
+        self._start = state["start"].to(self._start.device)
+        self._optimizer = None
+        if of_optimizer:
+            self._optimizer = self._new_optimizer(self.objective, self._start, metric=self._metric, state=of_optimizer)
+        self._iterations, self._evaluations = state["iterations"], state["evaluations"]
+        self._seconds, self._rows = state["seconds"], state["rows"]
+        self._snapshots = list(state["snapshots"].numpy())
+        self.snapshot_iterations = state["snapshot_iterations"]
+
+    def _identity(self) -> str:
+        return identity(self.objective.evidence, self.prior, self.margins, *self._built_from)
+
+    @property
+    def point(self) -> Tensor:
+        """All coordinates of the best solution so far; see `nwbrecon.inversion.objective.Objective`."""
+        return self._start if self._optimizer is None else self._optimizer.point
+
     @property
     def white(self) -> Tensor:
         """White coordinates of the best video so far."""
-        return self._start if self._optimizer is None else self._optimizer.point
+        return self.objective.parts(self.point)[0]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """The witnesses, with the behavior that goes with the best video so far where it is sought."""
+        return self.objective.told(self.point)
+
+    @property
+    def behavior(self) -> np.ndarray | None:
+        """``(trial, time, variable)`` float32: behavior that was found, margins cut off; ``None`` if not sought."""
+        found = self.objective.behaviors(self.point)
+        if not found:
+            return None
+        stop = found[0].shape[1] - self.margins.tail
+        return torch.cat(found)[:, self.margins.lead : stop].float().cpu().numpy()
 
     @property
     def video(self) -> np.ndarray:

@@ -74,7 +74,7 @@ class Candidates:
                     evidence, prior, margins, prior_weight=weight, chosen=chosen, start=white, sensitivity=sensitivity
                 )
                 fit.run(iterations, tolerance=self.tolerance)
-                white, iterations = fit.white, max(1, self.iterations // 2)
+                white, iterations = fit.point, max(1, self.iterations // 2)
                 yield (kind, weight), fit
 
 
@@ -183,9 +183,9 @@ class Judged:
         ]
 
     @torch.no_grad()
-    def judge(self, video: Tensor) -> float:
-        """Negative log-likelihood of the held-out ROIs."""
-        pairs = zip(self.evidence, self.fitted, strict=True)
+    def judge(self, video: Tensor, evidence: Sequence[Evidence] | None = None) -> float:
+        """Negative log-likelihood of the held-out ROIs; ``evidence`` is the same with the behavior that was found."""
+        pairs = zip(evidence or self.evidence, self.fitted, strict=True)
         return sum(float(witness.loss(video[:, witness.frames], 1 - fitted)) for witness, fitted in pairs)
 
 
@@ -211,9 +211,9 @@ def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Ca
             ):
                 with torch.no_grad():
                     video = fit.prior.video(fit.white)
-                totals[candidate] = totals.get(candidate, 0.0) + clip.judge(video)
+                totals[candidate] = totals.get(candidate, 0.0) + clip.judge(video, fit.evidence)
                 bar.update()
-            gray += clip.judge(torch.full_like(video, float(video.mean())))
+            gray += clip.judge(torch.full_like(video, float(video.mean())), fit.evidence)
     return _choice(
         {candidate: -total for candidate, total in totals.items()},
         {candidate: {"held_out": total, "gain": gray - total} for candidate, total in totals.items()},

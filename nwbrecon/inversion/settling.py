@@ -12,9 +12,10 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
-from nwbrecon.inversion.metric import sensitivity
+from nwbrecon.inversion.metric import behavior_sensitivity, sensitivity
 from nwbrecon.inversion.objective import Evidence, Margins
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
@@ -98,6 +99,12 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
     setup.sensitivity = sensitivity(
         encoder, aligned, spread, seed=settings.seed, stretch_seconds=settings.stretch_seconds
     )
+    if settings.behavior == "inferred":
+        model = BehaviorModel.measure(aligned, train, _lags(aligned)[0])
+        model.sensitivity = behavior_sensitivity(
+            encoder, aligned, spread, model.mixing, seed=settings.seed, stretch_seconds=settings.stretch_seconds
+        )
+        setup.behaving = (model,)
     setup.covariances = {"movie": autocovariance(movies, _lags(aligned), mean)}
     if "ridge" in _kinds(settings):
         setup.covariances["ridge"] = autocovariance(_residuals(setup, [recording], validation), _lags(aligned))
@@ -116,6 +123,7 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
     if not setups[0].covariances:
         return joint
     joint.sensitivity = np.sum([setup.sensitivity for setup in setups if setup.sensitivity is not None], axis=0)
+    joint.behaving = tuple(model for setup in setups for model in setup.behaving)
     joint.covariances = {
         kind: np.mean([setup.covariances[kind] for setup in setups], axis=0) for kind in setups[0].covariances
     }
@@ -189,7 +197,7 @@ def _clip(
     decoded = setup.decode(recordings, showing)
     device = device_of(recordings[0][0])
     return (
-        gather(recordings, showing, setup.margins, settings),
+        gather(recordings, showing, setup.margins, settings, setup.behaving),
         lambda kind: setup.prior_for(kind, decoded, device),
         in_range(decoded),
     )

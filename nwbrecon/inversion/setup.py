@@ -15,6 +15,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.information import fisher_information
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior
@@ -72,6 +73,8 @@ class Setup:
         that are added to them.
     seconds
         Time that it took to settle all this (s).
+    behaving
+        What is known of the behavior of each recording, where it is inferred; otherwise empty.
     """
 
     ridges: tuple[RidgeDecoder, ...]
@@ -88,6 +91,7 @@ class Setup:
     transparency: np.ndarray | None = None
     blend: tuple[float, float, float] = (1.0, 0.0, 0.0)
     seconds: float = 0.0
+    behaving: tuple[BehaviorModel, ...] = ()
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
@@ -142,6 +146,8 @@ class Setup:
         for index, ridge in enumerate(self.ridges):
             of_ridge = {name: value for name, value in vars(ridge).items() if isinstance(value, np.ndarray)}
             arrays |= {f"ridge-{index}.{name}": value for name, value in of_ridge.items()}
+        for index, behaving in enumerate(self.behaving):
+            arrays |= {f"behaving-{index}.{name}": value for name, value in behaving.arrays().items()}
         if self.sensitivity is not None:
             arrays["sensitivity"] = self.sensitivity
         if self.transparency is not None:
@@ -171,11 +177,12 @@ class Setup:
     def read(cls, folder: Path) -> Setup:
         """Read what `write` kept."""
         kept, arrays = read_json(folder / "setup.json"), read_arrays(folder / "setup.safetensors")
-        ridges = []
-        for index, penalty in enumerate(kept["penalties"]):
-            prefix = f"ridge-{index}."
-            of_ridge = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-            ridges.append(RidgeDecoder(**of_ridge, penalty=penalty))
+
+        def of(prefix: str) -> dict[str, np.ndarray]:
+            return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+
+        ridges = [RidgeDecoder(**of(f"ridge-{n}."), penalty=penalty) for n, penalty in enumerate(kept["penalties"])]
+        behaving = [found for n in range(len(ridges)) if (found := of(f"behaving-{n}."))]
         model = kept["error_model"]
         return cls(
             ridges=tuple(ridges),
@@ -183,11 +190,7 @@ class Setup:
             coverage=arrays["coverage"],
             margins=Margins(**kept["margins"]),
             mean=kept["mean"],
-            covariances={
-                name.removeprefix("covariance."): value
-                for name, value in arrays.items()
-                if name.startswith("covariance.")
-            },
+            covariances=of("covariance."),
             sensitivity=arrays.get("sensitivity"),
             prior=kept["prior"],
             prior_weight=kept["prior_weight"],
@@ -196,20 +199,27 @@ class Setup:
             transparency=arrays.get("transparency"),
             blend=tuple(kept["blend"]),
             seconds=kept["seconds"],
+            behaving=tuple(BehaviorModel(**found) for found in behaving),
         )
 
 
 def gather(
-    recordings: Sequence[Recording], showing: Showing, margins: Margins, settings: InversionSettings
+    recordings: Sequence[Recording],
+    showing: Showing,
+    margins: Margins,
+    settings: InversionSettings,
+    behaving: Sequence[BehaviorModel] = (),
 ) -> list[Evidence]:
-    """Collect what all trials of a showing say about their clip."""
-    given = settings.behavior == "given"
+    """Collect what all trials of a showing say about their clip; ``behaving`` is needed where behavior is inferred."""
+    told: Sequence[bool | BehaviorModel] = [settings.behavior == "given"] * len(recordings)
+    if settings.behavior == "inferred":
+        told = behaving
     return [
         witness
-        for (encoder, aligned), trials in zip(recordings, showing, strict=True)
+        for (encoder, aligned), trials, behavior in zip(recordings, showing, told, strict=True)
         for trial in trials
         for witness in gather_evidence(
-            encoder, aligned, trial, margins, behavior=given, stretch_seconds=settings.stretch_seconds
+            encoder, aligned, trial, margins, behavior=behavior, stretch_seconds=settings.stretch_seconds
         )
     ]
 
@@ -225,7 +235,7 @@ class Inverted:
     outcome
         How it ended.
     evidence
-        What it fitted.
+        What it fitted, with the behavior that it found where it was to find it.
     decoded
         ``(time, height, width)`` the linear decoder's movie, grey levels 0-255.
     """
@@ -263,11 +273,11 @@ def invert(
     showing
         The trials.
     settings
-        How long to search, what is made of noise, and whether behavior is told.
+        How long to search, what is made of noise, and what is made of behavior.
     snapshots
         Iterations at which the video is kept.
     """
-    evidence = gather(recordings, showing, setup.margins, settings)
+    evidence = gather(recordings, showing, setup.margins, settings, setup.behaving)
     decoded = setup.decode(recordings, showing)
     prior = setup.prior_for(setup.prior, decoded, device_of(recordings[0][0]))
     start = prior.white(setup.margins.pad(decoded))
@@ -283,9 +293,9 @@ def invert(
     if settings.noise != "dispersion":
         with torch.no_grad():
             video = prior.video(fit.white)
-        fit.judge_by([witness.whitened(video[:, witness.frames], settings.noise) for witness in evidence])
+        fit.judge_by([witness.whitened(video[:, witness.frames], settings.noise) for witness in fit.evidence])
         outcome = fit.run(math.ceil(settings.iterations / 2), tolerance=settings.tolerance)
-    return Inverted(fit, outcome, evidence, in_range(decoded))
+    return Inverted(fit, outcome, fit.objective.told(fit.point), in_range(decoded))
 
 
 def in_range(video: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ _MOVIES = [
     ("reconstruction", ("permuted", "reconstruction", _PIXEL), ("permuted", "chance of the reconstruction", _PIXEL)),
     ("with behavior", ("behavior", "with behavior", _PIXEL), None),
     ("brain signals alone", ("behavior", "from brain signals alone", _PIXEL), None),
+    ("behavior inferred", ("behavior", "from brain signals alone, behavior inferred", _PIXEL), None),
     ("cells shuffled", ("shuffled", "control", _PIXEL), ("shuffled", "reconstruction", _PIXEL)),
     ("labels permuted", ("permuted", "control", _PIXEL), ("permuted", "chance", _PIXEL)),
     ("behavior alone", ("behavior_alone", "control", _PIXEL), ("behavior_alone", "chance", _PIXEL)),

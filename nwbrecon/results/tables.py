@@ -56,7 +56,8 @@ def told(reconstructions: Reconstructions) -> str:
     """Say whether behavior took part in reconstructions; empty where it is not known."""
     if reconstructions.method == "ridge":
         return "from brain signals alone"
-    words = {"given": "with behavior", "withheld": "from brain signals alone", "absent": "from brain signals alone"}
+    alone = "from brain signals alone"
+    words = {"given": "with behavior", "withheld": alone, "absent": alone, "inferred": f"{alone}, behavior inferred"}
     return words.get(str(reconstructions.info.get("behavior", "")), "")
 
 

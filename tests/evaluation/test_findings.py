@@ -88,7 +88,11 @@ def test_the_headline_says_whether_behavior_took_part(case):
     case.reconstructions.info["behavior"] = "withheld"
     withheld = of_behavior(case, other)
     assert withheld.mean("with behavior") < withheld.mean("from brain signals alone")
-    assert "made from brain signals alone" in withheld.sentence
+    assert "made from brain signals alone." in withheld.sentence
+    case.reconstructions.info["behavior"] = "inferred"
+    inferred = of_behavior(case, other)
+    assert inferred.mean("with behavior") < inferred.mean("from brain signals alone, behavior inferred")
+    assert "made from brain signals alone, behavior inferred." in inferred.sentence
 
 
 @pytest.mark.parametrize(

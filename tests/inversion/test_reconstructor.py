@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +157,72 @@ def test_nothing_measured_is_refused():
             fit_of(*evidence)
     # one witness that saw something is enough
     fit_of(empty, responses_to(LinearEncoder.random(4), sample_video()))
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_search_that_was_saved_goes_on_as_if_nothing_had_happened(evidence, optimizer, tmp_path):
+    through, first = (fit_of(evidence, optimizer=optimizer) for _ in range(2))
+    whole = through.run(8, tolerance=0, snapshots=(0, 2, 7))
+    first.run(4, tolerance=0, snapshots=(0, 2, 7))
+    assert first.save(tmp_path / "search") == tmp_path / "search"
+    # built anew from the same, as in another process
+    same = responses_to(LinearEncoder.random(8), sample_video(), noise=1.0)
+    on = fit_of(same, optimizer=optimizer)
+    on.load(tmp_path / "search")
+    np.testing.assert_array_equal(on.video, first.video)
+    outcome = on.run(4, tolerance=0, snapshots=(0, 2, 7))
+    torch.testing.assert_close(on.point, through.point, rtol=0, atol=0)
+    columns = ["iteration", "objective", "negative_log_likelihood", "negative_log_prior"]
+    assert on.history[columns].equals(through.history[columns])
+    assert (np.diff(on.history["seconds"]) >= 0).all()
+    np.testing.assert_array_equal(on.snapshots, through.snapshots)
+    assert on.snapshot_iterations == [0, 2, 7]
+    assert replace(outcome, seconds=0) == replace(whole, seconds=0)
+
+
+def test_a_search_of_something_else_is_not_taken_up(evidence, tmp_path):
+    fit = fit_of(evidence)
+    fit.run(2)
+    fit.save(tmp_path)
+    weighed = replace(evidence, weights=2 * evidence.weights)
+    told = replace(evidence, behavior=torch.ones(1, SHAPE[0], 1))
+    seen, *rest = evidence.observations
+    measured = replace(evidence, observations=[replace(seen, measured=seen.measured + 1), *rest])
+    for other in (
+        fit_of(responses_to(LinearEncoder.random(8, seed=1), sample_video(), noise=1.0)),
+        *(fit_of(one) for one in (weighed, told, measured)),
+        fit_of(evidence, evidence),
+        fit_of(evidence, prior_weight=2.0),
+        fit_of(evidence, prior=movie_prior(mean=sample_video(5))),
+        fit_of(evidence, margins=Margins(1, 0)),
+        fit_of(evidence, optimizer="gradient"),
+        fit_of(evidence, chosen=[torch.ones(8)]),
+    ):
+        with pytest.raises(InversionError, match="was for another movie"):
+            other.load(tmp_path)
+    with pytest.raises(InversionError, match="holds no search"):
+        fit.load(tmp_path / "nowhere")
+
+
+def test_a_search_that_has_not_begun_or_has_other_evidence_can_be_saved_too(evidence, tmp_path):
+    other = responses_to(LinearEncoder.random(8, seed=1), sample_video(1), noise=1.0)
+    fit, through = fit_of(evidence), fit_of(evidence)
+    for one in (fit, through):
+        one.run(3, tolerance=0)
+        one.judge_by([other])
+    fit.save(tmp_path)
+    on = fit_of(other)
+    on.load(tmp_path)
+    for one in (on, through):
+        outcome = one.run(3, tolerance=0)
+    torch.testing.assert_close(on.white, through.white, rtol=0, atol=0)
+    assert on.history["objective"].equals(through.history["objective"])
+    assert outcome.n_iterations == 6
+
+
+def test_adam_does_not_stop_at_the_first_step_uphill(evidence):
+    fit = fit_of(evidence, optimizer="adam")
+    outcome = fit.run(300, tolerance=1e-4)
+    assert outcome.n_iterations > 30
+    assert (np.diff(fit.history["objective"]) <= 0).all()
+    assert np.abs(fit.video - posterior_mean([evidence]).clip(0, 255)).mean() < 3

@@ -217,8 +217,8 @@ def ingredients(results: Results) -> list[tuple[str, str]]:
         rows.append(("Responses", f"{alignment['n_rois']} ROIs in {planes} ({signals})"))
         behavior = ", ".join(name.replace("_", " ") for name in alignment["behavior"])
         given = behavior or "none: the file has no running and no pupil"
-        if reconstructions.info.get("behavior") == "withheld":
-            given = f"none; {behavior} withheld"
+        if (without := reconstructions.info.get("behavior")) in ("withheld", "inferred"):
+            given = f"none; {behavior} {without}{' from the responses' if without == 'inferred' else ''}"
         rows.append(("Behavior given", given))
         seconds = alignment["seconds"]
         trained = seconds.get("train", 0) / 60

@@ -121,6 +121,12 @@ def test_training_is_tabled_epoch_by_epoch(results, encoder):
     [
         ("given", "map", "with behavior", "running speed"),
         ("withheld", "map", "from brain signals alone", "none; running speed withheld"),
+        (
+            "inferred",
+            "map",
+            "from brain signals alone, behavior inferred",
+            "none; running speed inferred from the responses",
+        ),
         ("absent", "map", "from brain signals alone", "running speed"),
         ("given", "ridge", "from brain signals alone", "running speed"),
         (None, "map", "", "running speed"),
