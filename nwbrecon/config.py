@@ -506,6 +506,9 @@ class InversionSettings(Settings):
     behavior: Literal["given", "withheld", "inferred"] = "given"
     """Whether the encoder is told running, pupil and gaze of the trial that is reconstructed. ``inferred``: it is not,
     and they are found along with the movie, as what explains the responses best."""
+    shared_gain: bool = True
+    """Find the gain that the ROIs share in a trial (by arousal that nobody recorded, say) along with the movie, which
+    must otherwise explain it; where the encoder has found, on validation clips, that there is one."""
     tail_seconds: Annotated[float, Field(ge=0)] = 0.3
     """Responses until so long after the clip's end are used; what was shown then is inferred too (s)."""
     stretch_seconds: Annotated[float, Field(ge=1)] = 10.0

@@ -18,6 +18,7 @@ from nwbrecon.display import block, list_html, table_html
 from nwbrecon.encoding.architectures import make_encoder
 from nwbrecon.encoding.likelihoods import Likelihood, ZeroInflatedGamma, likelihood_for
 from nwbrecon.encoding.noise import ResidualNoise
+from nwbrecon.encoding.shared_gain import SharedGain
 from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.errors import EncoderError
 from nwbrecon.session import SignalKind
@@ -55,6 +56,8 @@ class EncoderEnsemble(nn.Module):
         One a response group; ``None`` for those that the settings of training name, where these have no parameters.
     noise
         How residuals hang together; ``None`` where that was not estimated, as in encoders of earlier versions.
+    shared_gain
+        What is known of the gain that the ROIs share; ``None`` where it was not estimated.
     """
 
     def __init__(
@@ -71,13 +74,14 @@ class EncoderEnsemble(nn.Module):
         info: dict[str, Any],
         likelihoods: Sequence[Likelihood] | None = None,
         noise: ResidualNoise | None = None,
+        shared_gain: SharedGain | None = None,
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.rois, self.kinds = rois, list(kinds)
         self.dispersion, self.linear_scores, self.validation_scores = dispersion, linear_scores, validation_scores
         self.gate, self.history, self.info, self._likelihoods = gate, history, info, likelihoods
-        self.noise = noise
+        self.noise, self.shared_gain = noise, shared_gain
         self.eval().requires_grad_(False)
         for member in self.encoders:
             member.freeze()
@@ -174,7 +178,7 @@ class EncoderEnsemble(nn.Module):
         }
         for index, member in enumerate(self.encoders):
             arrays |= {f"member.{index}.{name}": value for name, value in member.state_dict().items()}
-        arrays |= self._likelihood_arrays() | self._noise_arrays()
+        arrays |= self._likelihood_arrays() | self._noise_arrays() | self._gain_arrays()
         with atomic_directory(folder) as path:
             write_arrays(path / "weights.safetensors", arrays)
             write_json(
@@ -254,13 +258,15 @@ class EncoderEnsemble(nn.Module):
             info=kept["info"],
             likelihoods=_read_likelihoods(arrays, len(kept["kinds"])),
             noise=_read_noise(arrays),
+            shared_gain=_read_gain(arrays),
         )
 
     def digest(self) -> str:
         """SHA-256 of the weights and the calibration."""
         hashes = [["dispersion", digest(np.ascontiguousarray(self.dispersion).tobytes())]]
         hashes += [[name, digest(value.numpy().tobytes())] for name, value in self._likelihood_arrays().items()]
-        hashes += [[name, digest(value.tobytes())] for name, value in self._noise_arrays().items()]
+        calibration = self._noise_arrays() | self._gain_arrays()
+        hashes += [[name, digest(value.tobytes())] for name, value in calibration.items()]
         for member in self.encoders:
             for name, value in sorted(member.state_dict().items()):
                 hashes.append([name, digest(value.contiguous().cpu().numpy().tobytes())])
@@ -276,6 +282,10 @@ class EncoderEnsemble(nn.Module):
 
     def _noise_arrays(self) -> dict[str, np.ndarray]:
         return {} if self.noise is None else {f"noise.{name}": value for name, value in self.noise.arrays().items()}
+
+    def _gain_arrays(self) -> dict[str, np.ndarray]:
+        known = {} if self.shared_gain is None else self.shared_gain.arrays()
+        return {f"shared_gain.{name}": value for name, value in known.items()}
 
     def __repr__(self) -> str:
         correlation = float(np.nanmean(self.validation_scores))
@@ -318,5 +328,14 @@ def _read_likelihoods(arrays: dict[str, Any], n_groups: int) -> list[Likelihood]
 
 
 def _read_noise(arrays: dict[str, Any]) -> ResidualNoise | None:
-    of_noise = {name.removeprefix("noise."): value for name, value in arrays.items() if name.startswith("noise.")}
+    of_noise = _beginning_with("noise.", arrays)
     return ResidualNoise(**of_noise) if of_noise else None
+
+
+def _read_gain(arrays: dict[str, Any]) -> SharedGain | None:
+    of_gain = _beginning_with("shared_gain.", arrays)
+    return SharedGain.from_arrays(of_gain) if of_gain else None
+
+
+def _beginning_with(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}

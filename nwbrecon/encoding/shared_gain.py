@@ -156,7 +156,7 @@ def _predicted(
 
 
 def _loadings(shown: Sequence[_Shown], alike: Tensor, seconds: float, frame_rate: float) -> Tensor:
-    """Loading of each ROI ``(roi,)``, given the gain if all had the same, which the typical one keeps."""
+    """Find the loading of each ROI ``(roi,)``, given the gain if all had the same, which the typical one keeps."""
     gains, loading = [one.gain(alike, seconds, frame_rate) for one in shown], alike
     for _ in range(_NEWTON_STEPS):
         slope, curvature = torch.zeros_like(loading), torch.zeros_like(loading)

@@ -17,6 +17,7 @@ from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.encoding.noise import fit_noise
 from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
+from nwbrecon.encoding.shared_gain import fit_shared_gain
 from nwbrecon.encoding.sharing import check_core, check_teacher, check_together, settings_of_core
 from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.encoding.training import Trainer
@@ -179,6 +180,7 @@ def _ensemble(
     ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
     ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
     ensemble.noise = fit_noise(ensemble, aligned, validation, ensemble.likelihoods)
+    ensemble.shared_gain = fit_shared_gain(ensemble, aligned, validation, ensemble.likelihoods, ensemble.dispersion)
     ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
     return ensemble
 

@@ -133,7 +133,7 @@ class BehaviorPrior:
         """Of the white coordinates: one, frames of the torus, components."""
         return 1, self.torus, len(self.mean)
 
-    def behavior(self, white: Tensor) -> Tensor:
+    def values(self, white: Tensor) -> Tensor:
         """White coordinates ``(1, torus, component)`` to behavior ``(1, time, variable)``; NaN if never recorded."""
         colored = torch.fft.irfft(
             torch.fft.rfft(white, dim=1, norm="ortho") * self.amplitude, n=self.torus, dim=1, norm="ortho"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def backprojections(
     """
     for witness in evidence:
         part = video.detach()[:, witness.frames].requires_grad_()
-        for gradient in _probes(witness, part, witness.behavior, part, n_probes, generator):
+        for gradient in _probes(witness, part, part, n_probes, generator):
             yield witness.frames, gradient[0]
 
 
@@ -74,19 +75,14 @@ def behavior_backprojections(
     for witness in evidence:
         behavior = witness.behavior.detach().requires_grad_()
         part = video.detach()[:, witness.frames]
-        for gradient in _probes(witness, part, behavior, behavior, n_probes, generator):
+        for gradient in _probes(replace(witness, behavior=behavior), part, behavior, n_probes, generator):
             yield witness.frames, gradient[0]
 
 
 def _probes(
-    witness: Evidence,
-    video: Tensor,
-    behavior: Tensor,
-    of: Tensor,
-    n_probes: int,
-    generator: torch.Generator,
+    witness: Evidence, video: Tensor, of: Tensor, n_probes: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
-    rates = witness.encoder.predict_rates(video[:, None], behavior)
+    rates = witness.rates(video)
     scaled = []
     for seen, likelihood in zip(witness.observations, witness.likelihoods, strict=True):
         expected = seen.expected(rates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
@@ -21,6 +21,7 @@ from nwbrecon.encoding.observation import LONGEST_INTERVAL, Observation, Window,
 from nwbrecon.inversion.behavior import BehaviorModel, BehaviorPrior
 from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.unknowns import GainPrior, Unknown
 from nwbrecon.inversion.whitening import Whitening, whitening_for
 
 __all__ = ["Evidence", "Margins", "Objective", "gather_evidence"]
@@ -77,6 +78,10 @@ class Evidence:
     sought
         Prior of the behavior during the clip with its margins, where that is found along with the movie; witnesses that
         hold the same one are of one trial. ``None`` where behavior is told or withheld.
+    shared
+        Prior of the gain that the ROIs share, likewise; ``None`` where there is none.
+    gain
+        ``(1, time)`` what is believed of that gain during the frames that it looks at; ``None`` where there is none.
     """
 
     encoder: Encoder
@@ -88,6 +93,25 @@ class Evidence:
     noise: ResidualNoise | None = None
     whitenings: list[Whitening] | None = None
     sought: BehaviorPrior | None = None
+    shared: GainPrior | None = None
+    gain: Tensor | None = None
+
+    @property
+    def unknowns(self) -> list[Unknown]:
+        """What of the trial is found along with the movie."""
+        return [one for one in (self.sought, self.shared) if one is not None]
+
+    def given(self, values: Mapping[Unknown, Tensor]) -> Evidence:
+        """Give the same witness, told what is unknown: values ``(1, time, ...)`` during its frames."""
+        if not values:
+            return self
+        behavior = self.behavior if self.sought is None else values[self.sought]
+        return replace(self, behavior=behavior, gain=None if self.shared is None else values[self.shared])
+
+    def rates(self, video: Tensor) -> Tensor:
+        """Rates ``(1, roi, time)`` for a video ``(1, time, height, width)`` of the frames that it looks at."""
+        rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        return rates if self.shared is None or self.gain is None else rates * self.shared.factor(self.gain)
 
     def loss(self, video: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of the responses given a video, up to a constant.
@@ -99,7 +123,7 @@ class Evidence:
         chosen
             ``(roi,)`` 1 for the ROIs that count, otherwise 0; ``None`` for all.
         """
-        rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        rates = self.rates(video)
         if self.whitenings is not None:
             pairs = zip(self.observations, self.whitenings, strict=True)
             return torch.stack([whitening.loss(seen, rates, chosen) for seen, whitening in pairs]).sum()
@@ -123,7 +147,7 @@ class Evidence:
             What is whitened, see `nwbrecon.inversion.whitening.Whitening`.
         """
         assert self.noise is not None
-        rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        rates = self.rates(video)
         whitenings = [
             whitening_for(seen, likelihood, rates, self.noise, 1 / self.weights, kind)
             for seen, likelihood in zip(self.observations, self.likelihoods, strict=True)
@@ -138,6 +162,7 @@ def gather_evidence(
     margins: Margins,
     *,
     behavior: bool | BehaviorModel = True,
+    shared_gain: bool = False,
     stretch_seconds: float = math.inf,
 ) -> list[Evidence]:
     """Collect what a trial's responses say about its clip.
@@ -159,6 +184,8 @@ def gather_evidence(
         Unknown frames around the clip.
     behavior
         Whether the encoder is told what the animal did; a model of it where that is to be found along with the movie.
+    shared_gain
+        Whether the gain that the ROIs share is to be found along with the movie, where the encoder knows of one.
     stretch_seconds
         Length of the stretches (s).
 
@@ -173,9 +200,12 @@ def gather_evidence(
     sought = None
     if isinstance(behavior, BehaviorModel) and (prior := behavior.prior(n_frames)) is not None:
         sought = prior.to(device)
-        told = sought.behavior(torch.zeros(sought.shape, device=device))
+        told = sought.values(torch.zeros(sought.shape, device=device))
     elif behavior is not True:
         told = torch.full_like(told, torch.nan)
+    shared = None
+    if shared_gain and encoder.shared_gain is not None and encoder.shared_gain.loading.any():
+        shared = GainPrior(encoder.shared_gain, n_frames, aligned.frame_rate).to(device)
     weights = torch.from_numpy(1 / encoder.dispersion).float().to(device)
     likelihoods = encoder.likelihoods
     witnesses = []
@@ -186,8 +216,20 @@ def gather_evidence(
         observations = observe(aligned, [window], warm_up=max(0, margins.lead - frames.start), device=device)
         if own > 0 or frames.stop < n_frames:
             observations = [seen.ending_in(slice(own, frames.stop - frames.start)) for seen in observations]
+        if shared is not None:
+            shared.observe(observations, likelihoods, weights)
         witnesses.append(
-            Evidence(encoder, likelihoods, observations, told[:, frames], weights, frames, encoder.noise, sought=sought)
+            Evidence(
+                encoder,
+                likelihoods,
+                observations,
+                told[:, frames],
+                weights,
+                frames,
+                encoder.noise,
+                sought=sought,
+                shared=shared,
+            )
         )
     return witnesses
 
@@ -212,10 +254,10 @@ def _stretches(
 
 
 class Objective:
-    """Negative log-posterior over the white coordinates of a prior, and over those of behavior where that is sought.
+    """Negative log-posterior over the white coordinates of a prior, and over those of what else is unknown of a trial.
 
-    A point holds the coordinates of the movie, ``(1, *torus)``; where behavior is sought as well, those of the movie
-    and of each trial's behavior one after the other, ``(coordinate,)``.
+    A point holds the coordinates of the movie, ``(1, *torus)``; where there is more to be found (behavior, a gain that
+    the ROIs share), those of the movie and of each trial's unknowns one after the other, ``(coordinate,)``.
 
     Parameters
     ----------
@@ -239,75 +281,71 @@ class Objective:
     ) -> None:
         self.evidence, self.prior, self.prior_weight = list(evidence), prior, prior_weight
         self.chosen = list(chosen) if chosen is not None else [None] * len(self.evidence)
-        self.sought = list(dict.fromkeys(one.sought for one in self.evidence if one.sought is not None))
+        self.unknowns = list(dict.fromkeys(unknown for one in self.evidence for unknown in one.unknowns))
 
     def __call__(self, point: Tensor) -> Evaluation:
         """Value and gradient at a point."""
         point = point.detach().requires_grad_()
         white, *hidden = self.parts(point)
-        whole = [self.prior.video(white), *self._behaviors(hidden)]
+        whole = [self.prior.video(white), *self._values(hidden)]
         gradients = [torch.zeros_like(one) for one in whole]
         likelihood = 0.0
         # one witness after the other, so that the feature maps of one at a time are kept
         for witness, chosen in zip(self.evidence, self.chosen, strict=True):
-            places = [0] if witness.sought is None else [0, 1 + self.sought.index(witness.sought)]
+            places = [0, *(1 + self.unknowns.index(unknown) for unknown in witness.unknowns)]
             parts = [whole[place].detach()[:, witness.frames].requires_grad_() for place in places]
-            told = witness if witness.sought is None else replace(witness, behavior=parts[1])
-            loss = told.loss(parts[0], chosen)
+            loss = witness.given(dict(zip(witness.unknowns, parts[1:], strict=True))).loss(parts[0], chosen)
             for place, gradient in zip(places, torch.autograd.grad(loss, parts), strict=True):
                 gradients[place][:, witness.frames] += gradient
             likelihood += float(loss.detach())
         (gradient,) = torch.autograd.grad(whole, point, gradients)
         with torch.no_grad():
-            weighted = [(self.prior_weight, white), *zip((one.weight for one in self.sought), hidden, strict=True)]
+            weighted = [(self.prior_weight, white), *zip((one.weight for one in self.unknowns), hidden, strict=True)]
             pull = self.point([weight * part for weight, part in weighted])
             prior = sum(0.5 * weight * float((part * part).sum()) for weight, part in weighted)
         shares = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
         return Evaluation(likelihood + prior, gradient + pull, shares)
 
     def parts(self, point: Tensor) -> list[Tensor]:
-        """Coordinates of the movie ``(1, *torus)`` and of the behavior of each trial ``(1, torus, component)``."""
-        shapes = [(1, *self.prior.torus), *(one.shape for one in self.sought)]
+        """Coordinates of the movie ``(1, *torus)`` and of each unknown of a trial, of its shape."""
+        shapes = [(1, *self.prior.torus), *(one.shape for one in self.unknowns)]
         if len(shapes) == 1:
             return [point]
         sizes = [math.prod(shape) for shape in shapes]
         return [part.view(shape) for part, shape in zip(torch.split(point, sizes), shapes, strict=True)]
 
     def point(self, parts: Sequence[Tensor]) -> Tensor:
-        """Put together what `parts` takes apart; behavior that is not given is that of the mean."""
-        if not self.sought:
+        """Put together what `parts` takes apart; unknowns that are not given are at the center of their priors."""
+        if not self.unknowns:
             return parts[0]
-        rest = [parts[0].new_zeros(one.shape) for one in self.sought[len(parts) - 1 :]]
+        rest = [parts[0].new_zeros(one.shape) for one in self.unknowns[len(parts) - 1 :]]
         return torch.cat([part.flatten() for part in [*parts, *rest]])
 
     @torch.no_grad()
     def told(self, point: Tensor) -> list[Evidence]:
-        """Give the witnesses with the behavior that is believed at a point, where it is sought."""
-        behaviors = self.behaviors(point)
+        """Give the witnesses with what is believed of the unknowns at a point."""
+        values = self.values(point)
         return [
-            one
-            if one.sought is None
-            else replace(one, behavior=behaviors[self.sought.index(one.sought)][:, one.frames])
-            for one in self.evidence
+            one.given({unknown: values[unknown][:, one.frames] for unknown in one.unknowns}) for one in self.evidence
         ]
 
     @torch.no_grad()
-    def behaviors(self, point: Tensor) -> list[Tensor]:
-        """Behavior ``(1, time, variable)`` of each trial in which it is sought, margins included."""
-        return self._behaviors(self.parts(point)[1:])
+    def values(self, point: Tensor) -> dict[Unknown, Tensor]:
+        """Give what is believed of each unknown, ``(1, time, ...)``, margins included."""
+        return dict(zip(self.unknowns, self._values(self.parts(point)[1:]), strict=True))
 
-    def _behaviors(self, hidden: Sequence[Tensor]) -> list[Tensor]:
-        return [one.behavior(white) for one, white in zip(self.sought, hidden, strict=True)]
+    def _values(self, hidden: Sequence[Tensor]) -> list[Tensor]:
+        return [one.values(white) for one, white in zip(self.unknowns, hidden, strict=True)]
 
     def metric(self, of_movie: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Metric for whole points, given that of the movie's coordinates."""
-        if not self.sought:
+        if not self.unknowns:
             return of_movie
 
         def joined(gradient: Tensor) -> Tensor:
             white, *hidden = self.parts(gradient)
             return self.point(
-                [of_movie(white), *(one.metric(part) for one, part in zip(self.sought, hidden, strict=True))]
+                [of_movie(white), *(one.metric(part) for one, part in zip(self.unknowns, hidden, strict=True))]
             )
 
         return joined

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from nwbrecon.errors import InversionError
+from nwbrecon.inversion.behavior import BehaviorPrior
 from nwbrecon.inversion.keeping import identity, read_search, write_search
 from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Evidence, Margins, Objective
 from nwbrecon.inversion.optimizers import OPTIMIZERS, Optimizer
 from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.unknowns import GainPrior
 
 __all__ = ["Outcome", "Reconstructor"]
 
@@ -241,17 +243,25 @@ class Reconstructor:
 
     @property
     def evidence(self) -> list[Evidence]:
-        """The witnesses, with the behavior that goes with the best video so far where it is sought."""
+        """The witnesses, told what of their trials was found along with the best video so far."""
         return self.objective.told(self.point)
 
     @property
     def behavior(self) -> np.ndarray | None:
         """``(trial, time, variable)`` float32: behavior that was found, margins cut off; ``None`` if not sought."""
-        found = self.objective.behaviors(self.point)
-        if not found:
+        return self._found(BehaviorPrior)
+
+    @property
+    def gain(self) -> np.ndarray | None:
+        """``(trial, time)`` float32: gain that the ROIs share, as it was found; ``None`` where none was sought."""
+        return self._found(GainPrior)
+
+    def _found(self, kind: type) -> np.ndarray | None:
+        values = [value for unknown, value in self.objective.values(self.point).items() if isinstance(unknown, kind)]
+        if not values:
             return None
-        stop = found[0].shape[1] - self.margins.tail
-        return torch.cat(found)[:, self.margins.lead : stop].float().cpu().numpy()
+        stop = values[0].shape[1] - self.margins.tail
+        return torch.cat(values)[:, self.margins.lead : stop].float().cpu().numpy()
 
     @property
     def video(self) -> np.ndarray:

@@ -219,7 +219,13 @@ def gather(
         for (encoder, aligned), trials, behavior in zip(recordings, showing, told, strict=True)
         for trial in trials
         for witness in gather_evidence(
-            encoder, aligned, trial, margins, behavior=behavior, stretch_seconds=settings.stretch_seconds
+            encoder,
+            aligned,
+            trial,
+            margins,
+            behavior=behavior,
+            shared_gain=settings.shared_gain,
+            stretch_seconds=settings.stretch_seconds,
         )
     ]
 

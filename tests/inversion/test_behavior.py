@@ -39,7 +39,7 @@ def matrix_of(prior):
     """``(frame x variable, coordinate)``: what each white coordinate adds to the behavior."""
     size = int(np.prod(prior.shape))
     columns = torch.eye(size, dtype=torch.float64).view(size, *prior.shape[1:])
-    return (prior.behavior(columns) - prior.mean).flatten(1).T.numpy()
+    return (prior.values(columns) - prior.mean).flatten(1).T.numpy()
 
 
 def test_the_prior_has_the_covariance_that_was_measured_and_does_not_wrap():
@@ -53,7 +53,7 @@ def test_the_prior_has_the_covariance_that_was_measured_and_does_not_wrap():
     # ends are as far apart as they are, beyond what is known
     last = known.mixing @ np.diag(known.correlation[-1]) @ known.mixing.T
     np.testing.assert_allclose(found[0, :, -1], last, atol=0.15)
-    assert prior.behavior(torch.zeros(prior.shape)).numpy()[0] == pytest.approx(np.tile(known.mean, (40, 1)))
+    assert prior.values(torch.zeros(prior.shape)).numpy()[0] == pytest.approx(np.tile(known.mean, (40, 1)))
 
 
 def behaving(behaviors, names=("running_speed", "pupil_size")):
@@ -76,7 +76,7 @@ def test_what_was_measured_is_what_the_trials_were_drawn_from():
     known = replace(model(), mixing=np.array([[2.0, 1.0], [2.0, -1.0]]))
     prior = BehaviorPrior(known, 400)
     generator = torch.Generator().manual_seed(1)
-    drawn = [prior.behavior(torch.randn(prior.shape, generator=generator))[0].numpy() for _ in range(60)]
+    drawn = [prior.values(torch.randn(prior.shape, generator=generator))[0].numpy() for _ in range(60)]
     for one in drawn[::2]:
         # a gap in one variable
         one[100:130, 1] = np.nan
@@ -92,7 +92,7 @@ def test_what_was_never_recorded_stays_missing():
     trace[:, 1] = np.nan
     found = BehaviorModel.measure(behaving([trace]), [0], 10)
     prior = found.prior(20)
-    behavior = prior.behavior(torch.randn(prior.shape))
+    behavior = prior.values(torch.randn(prior.shape))
     assert behavior[..., 0].isfinite().all()
     assert behavior[..., 1].isnan().all()
     trace[:] = np.nan
@@ -100,7 +100,7 @@ def test_what_was_never_recorded_stays_missing():
     assert BehaviorModel.measure(behaving([trace[:, :0]]), [0], 10).prior(20) is None
     # one that never changed is known
     still = BehaviorModel.measure(behaving([np.full((50, 1), 7.0)]), [0], 10).prior(20)
-    np.testing.assert_allclose(still.behavior(torch.randn(still.shape)), 7.0)
+    np.testing.assert_allclose(still.values(torch.randn(still.shape)), 7.0)
 
 
 class Driven:
@@ -127,12 +127,12 @@ def driven_by(behavior, video, prior, seed=0, n_rois=8):
     observations = [
         replace(seen, measured=seen.measured + seen.expected(driven) * seen.known) for seen in plain.observations
     ]
-    told = prior.behavior(torch.zeros(prior.shape, dtype=torch.float64))
+    told = prior.values(torch.zeros(prior.shape, dtype=torch.float64))
     return replace(plain, encoder=encoder, observations=observations, behavior=told, sought=prior)
 
 
 def drawn(prior, seed):
-    return prior.behavior(torch.randn(prior.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
+    return prior.values(torch.randn(prior.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
 
 
 def behavior_design(evidence):
@@ -241,7 +241,7 @@ def test_the_gradient_is_that_of_finite_differences(kind):
     stretches = [slice(0, frames)] if kind == "dwiseneuro" else [slice(0, 5), slice(3, 8)]
     evidence = [*(witness(first, part) for part in stretches), witness(second, slice(0, frames))]
     objective = Objective(evidence, movie, prior_weight=0.7)
-    assert objective.sought == [first, second]
+    assert objective.unknowns == [first, second]
     white = torch.randn(1, *movie.torus, generator=generator, dtype=torch.float64)
     point = objective.point([white, *(torch.randn(one.shape, generator=generator).double() for one in (first, second))])
     evaluation = objective(point)
