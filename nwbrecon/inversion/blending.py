@@ -1,53 +1,144 @@
-"""How far to trust the inverted movie, and how far the linear decoder's."""
+"""How far to trust the inverted movie, and how far the decoder's: band by band, on clips whose movie is known."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-from scipy import optimize
+from scipy import linalg, ndimage, optimize
 
 __all__ = ["Blend", "fit_blend"]
 
+# Standard deviations of the Gaussians that part coarse from fine, over the rows of the frame, and slow from fast (s).
+# What stands still for longer is known much better than what changes.
+_SPACE, _TIME = (1 / 4.5, 1 / 12, 1 / 30), 2.0
+# how firmly the weights of the bands are drawn to what they would be were they the same for coarse and fine
+_PULL = 0.1
 
-class Blend(NamedTuple):
-    """Weights of the two movies, and how well they do.
+
+@dataclass(frozen=True)
+class Blend:
+    """Weights of two movies, band by band.
+
+    Bands are differences of Gaussians: a movie is the sum of what it holds in each, slow and fast, from coarse to fine.
 
     Attributes
     ----------
     weights
-        What the inverted movie and the linear decoder's are multiplied with before they are added, and the grey levels
-        that are added to them.
+        By movie (the inverted, the decoder's), pace (slow, fast) and size (from coarse to fine): what a band is
+        multiplied with before all are added.
+    level
+        Grey levels that are added.
+    pivot
+        Grey level from which both movies are counted.
+    frames
+        Standard deviation of the Gaussian that parts slow from fast (frames).
     explained
-        Share of the variance of the true movies that their sum explains.
+        Share of the variance of the true movies that the sum explains; 0 where there was none to fit it to.
     """
 
-    weights: tuple[float, float, float]
+    weights: tuple[tuple[tuple[float, ...], ...], ...]
+    level: float
+    pivot: float
+    frames: float
     explained: float
 
+    @classmethod
+    def of_inverted(cls) -> Blend:
+        """Give the inverted movie as it is."""
+        bands = len(_SPACE) + 1
+        return cls((((1.0,) * bands,) * 2, ((0.0,) * bands,) * 2), 0.0, 0.0, 1.0, 0.0)
 
-def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: np.ndarray) -> Blend:
-    """Weigh inverted and linearly decoded movies by least squares where the truth is known.
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Blend:
+        """Take up what `as_dict` gave, from JSON."""
+        weights = tuple(tuple(tuple(map(float, bands)) for bands in paces) for paces in plain["weights"])
+        return cls(**{**plain, "weights": weights})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def movie(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+        """Add the two movies up: ``(..., time, height, width)``, grey levels, not clipped."""
+        total = np.full(np.broadcast_shapes(inverted.shape, decoded.shape), self.pivot + self.level, np.float32)
+        for video, weights in zip((inverted, decoded), np.array(self.weights, np.float32), strict=True):
+            if weights.any():
+                for weight, band in zip(weights.ravel(), _bands(video - self.pivot, self.frames), strict=True):
+                    total += weight * band
+        return total
+
+
+def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: np.ndarray, frame_rate: float) -> Blend:
+    """Weigh inverted and decoded movies by least squares where the truth is known.
 
     None of the weights is negative (stacked regression, Breiman 1996, Mach. Learn. 24:49-64). An encoder that knows
-    little is so kept from doing worse than the linear decoder.
+    little is so kept from doing worse than the decoder, and what noise looks like (all of the picture becoming
+    brighter, fast and fine changes) from counting like what was seen.
 
     Parameters
     ----------
     clips
-        Inverted, linearly decoded and true movie of each clip, ``(time, height, width)``.
+        Inverted, decoded and true movie of each clip, ``(time, height, width)``.
     mask
         ``(height, width)`` pixels that count.
+    frame_rate
+        Frames per second (Hz).
     """
-    inverted, decoded, true = (
-        np.concatenate([movie[:, mask].ravel() for movie in kind]).astype(float) for kind in zip(*clips, strict=True)
-    )
-    columns = np.stack([inverted - inverted.mean(), decoded - decoded.mean()], axis=1)
-    deviation = true - true.mean()
-    weights, residual = optimize.nnls(columns, deviation)
+    pivot = float(np.mean([true[:, mask].mean() for _, _, true in clips]))
+    frames = _TIME * frame_rate
+    count = 4 * (len(_SPACE) + 1)
+    products, sums, total, n_values = np.zeros((count + 1, count + 1)), np.zeros(count + 1), 0.0, 0
+    for inverted, decoded, true in clips:
+        bands = [band[..., mask].ravel() for video in (inverted, decoded) for band in _bands(video - pivot, frames)]
+        # the last column is the level
+        columns = np.stack([*bands, np.ones_like(bands[0])], axis=1).astype(float)
+        target = (true[:, mask] - pivot).ravel().astype(float)
+        products += columns.T @ columns
+        sums += columns.T @ target
+        total += float(target @ target)
+        n_values += len(target)
+    means = products[-1, :-1] / n_values, sums[-1] / n_values
+    gram = products[:-1, :-1] - n_values * np.outer(means[0], means[0])
+    cross = sums[:-1] - n_values * means[0] * means[1]
+    total -= n_values * means[1] ** 2
+
+    # one weight for all sizes first
+    alike = np.kron(np.eye(4), np.ones((len(_SPACE) + 1, 1)))
+    common = alike @ _nonnegative(alike.T @ gram @ alike, alike.T @ cross)
+    pull = _PULL * np.diag(gram)
+    weights = _nonnegative(gram + np.diag(pull), cross + pull * common)
     if not weights.any():
-        return Blend((1.0, 0.0, 0.0), 0.0)
-    level = true.mean() - weights @ [inverted.mean(), decoded.mean()]
-    explained = 1 - residual**2 / max(float(deviation @ deviation), 1e-12)
-    return Blend((float(weights[0]), float(weights[1]), float(level)), float(explained))
+        return Blend.of_inverted()
+    missed = total - 2 * weights @ cross + weights @ gram @ weights
+    return Blend(
+        tuple(tuple(map(tuple, paces)) for paces in weights.reshape(2, 2, -1).tolist()),
+        float(means[1] - means[0] @ weights),
+        pivot,
+        frames,
+        float(1 - missed / max(total, 1e-12)),
+    )
+
+
+def _bands(video: np.ndarray, frames: float) -> list[np.ndarray]:
+    """Cut a movie ``(..., time, height, width)`` into bands, slow ones first, each from coarse to fine."""
+    video = video.astype(np.float32)
+    still = (0,) * (video.ndim - 3)
+    slow = ndimage.gaussian_filter(video, (*still, frames, 0, 0), truncate=3.0)
+    parts = []
+    for part in (slow, video - slow):
+        sizes = [share * video.shape[-2] for share in _SPACE]
+        smooth = [ndimage.gaussian_filter(part, (*still, 0, size, size), mode="nearest") for size in sizes]
+        parts += [smooth[0], *(fine - coarse for coarse, fine in zip(smooth, [*smooth[1:], part], strict=True))]
+    return parts
+
+
+def _nonnegative(gram: np.ndarray, cross: np.ndarray) -> np.ndarray:
+    """Least squares without negative weights, given sums of products of columns with columns and with the target."""
+    # what a band of constant zero, or one that both movies share, leaves undetermined becomes zero
+    floor = 1e-9 * max(float(np.trace(gram)) / len(gram), 1e-12)
+    root = linalg.cholesky(gram + floor * np.eye(len(gram)), lower=True)
+    weights: np.ndarray = optimize.nnls(root.T, linalg.solve_triangular(root, cross, lower=True))[0]
+    return weights

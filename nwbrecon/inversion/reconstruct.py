@@ -128,7 +128,7 @@ def reconstruct(
             "behavior": settings.behavior if first.behavior_names else "absent",
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
-            "blend": setup.blend,
+            "blend": setup.blend.as_dict(),
             "choice": setup.choice,
             "mask_fraction": float(setup.mask.mean()),
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),

@@ -122,7 +122,9 @@ class Known:
     sensitivity: np.ndarray | None = None
 
 
-def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candidates, mask: np.ndarray) -> Choice:
+def choose_on_known(
+    clips: Sequence[Known], margins: Margins, candidates: Candidates, mask: np.ndarray, frame_rate: float
+) -> Choice:
     """Reconstruct under each prior and weight; the best explains most of the true movies, beside the linear decoder.
 
     Parameters
@@ -135,6 +137,8 @@ def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candid
         What there is to choose from.
     mask
         ``(height, width)`` pixels that count.
+    frame_rate
+        Frames per second (Hz).
     """
     movies: dict[tuple[str, float], list[np.ndarray]] = {}
     with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
@@ -146,7 +150,7 @@ def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candid
                 bar.update()
     explained = {
         candidate: fit_blend(
-            [(video, clip.decoded, clip.true) for video, clip in zip(made, clips, strict=True)], mask
+            [(video, clip.decoded, clip.true) for video, clip in zip(made, clips, strict=True)], mask, frame_rate
         ).explained
         for candidate, made in movies.items()
     }

@@ -174,6 +174,7 @@ def _choose(
             setup.margins,
             candidates,
             setup.mask,
+            recordings[0][1].frame_rate,
         )
     else:
         judged = []
@@ -227,7 +228,7 @@ def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: Inversio
         if settings.uncertainty:
             information.append(made.information(settings.seed))
     if len(clips) > 1:
-        setup.blend = fit_blend(clips, setup.mask).weights
+        setup.blend = fit_blend(clips, setup.mask, recordings[0][1].frame_rate)
     if information:
         movies = [setup.blended(inverted, decoded) for inverted, decoded, _ in clips]
         features = [

@@ -16,6 +16,7 @@ from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.behavior import BehaviorModel
+from nwbrecon.inversion.blending import Blend
 from nwbrecon.inversion.information import fisher_information
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior
@@ -35,7 +36,7 @@ Showing = tuple[tuple[int, ...], ...]
 INVERTED = ("map", "fast")
 """Presets that search for the movie under a prior: they differ by what their settings default to."""
 
-SEARCH = 2
+SEARCH = 3
 """To be raised when the same settings come to mean another search: work that was kept before is then not taken up."""
 
 # directions in which the Fisher information is probed
@@ -69,8 +70,7 @@ class Setup:
     transparency
         Mask of the published method, where that is used.
     blend
-        What the inverted movie and the linear decoder's are multiplied with before they are added, and the grey levels
-        that are added to them.
+        How the inverted movie and the linear decoder's are added up.
     seconds
         Time that it took to settle all this (s).
     behaving
@@ -89,14 +89,13 @@ class Setup:
     choice: list[dict[str, Any]] = field(default_factory=list)
     error_model: ErrorModel | None = None
     transparency: np.ndarray | None = None
-    blend: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    blend: Blend = field(default_factory=Blend.of_inverted)
     seconds: float = 0.0
     behaving: tuple[BehaviorModel, ...] = ()
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
-        of_inverted, of_decoded, level = self.blend
-        return in_range(of_inverted * inverted + of_decoded * decoded + level)
+        return in_range(self.blend.movie(inverted, decoded))
 
     def finished(self, made: Inverted, seed: int, *, uncertain: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
         """Give the movie that comes of an inverted clip, and its standard deviation where that is asked for and known.
@@ -165,7 +164,7 @@ class Setup:
                 "prior": self.prior,
                 "prior_weight": self.prior_weight,
                 "choice": self.choice,
-                "blend": self.blend,
+                "blend": self.blend.as_dict(),
                 "seconds": self.seconds,
                 "error_model": None
                 if model is None
@@ -197,7 +196,7 @@ class Setup:
             choice=kept["choice"],
             error_model=None if model is None else ErrorModel(arrays["error_model.weights"], **model),
             transparency=arrays.get("transparency"),
-            blend=tuple(kept["blend"]),
+            blend=Blend.from_plain(kept["blend"]),
             seconds=kept["seconds"],
             behaving=tuple(BehaviorModel(**found) for found in behaving),
         )

@@ -10,6 +10,7 @@ from nwbrecon.encoding import train
 from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion import reconstruct
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
+from nwbrecon.inversion.blending import Blend
 from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.metrics import dynamic_correlation, lag_correlations, pixel_correlation
 from nwbrecon.progress import progress_shown
@@ -329,7 +330,7 @@ def test_without_a_validation_clip_in_common_held_out_rois_choose(small_mouse, s
     fused = reconstruct([small_encoder, second[0]], [small_mouse.aligned, apart], [trial], settings)
     best = min(fused.info["choice"], key=lambda row: row["held_out"])
     assert fused.info["prior_weight"] == best["weight"]
-    assert fused.info["blend"] == (1.0, 0.0, 0.0)
+    assert fused.info["blend"] == Blend.of_inverted().as_dict()
     assert fused[0].std is None
     assert "no validation clip in common" in " ".join(fused.warnings)
 
