@@ -16,10 +16,12 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -211,10 +213,16 @@ class EncoderSettings(Settings):
     """Settings of training that must be 0 for want of what they act on."""
     architecture: Literal["quadrature"] = "quadrature"
     """Which architecture this is."""
+    core: Literal["quadrature", "factorized"] = "quadrature"
+    """What makes feature maps of the video. ``quadrature``: one layer of filters in pairs, divided by local contrast.
+    ``factorized``: two layers of convolutions in space, then in time."""
+    readout: Literal["gaussian", "factorized"] = "gaussian"
+    """How an ROI reads them. ``gaussian``: at one point, which is learned. ``factorized``: through a mask, which takes
+    as much time as there are places in it."""
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
     """Number of feature maps (two a quadrature pair)."""
     temporal_kernels: Annotated[int, Field(ge=1)] = 4
-    """Number of temporal kernels that the spatial filters combine."""
+    """Number of temporal kernels that the spatial filters of the core ``quadrature`` combine."""
     memory_seconds: Positive = 0.5
     """How far back a response can look (s)."""
     kernel_size: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 9
@@ -227,6 +235,13 @@ class EncoderSettings(Settings):
     """Shift the picture by a learned function of the gaze, where gaze was recorded."""
     gain: bool = True
     """Let behavior change each ROI's gain, where behavior was recorded."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what came later is written where it is used alone: work of earlier versions is known by its settings
+        later = ("core", "readout")
+        unused = [name for name in later if getattr(self, name) == type(self).model_fields[name].default]
+        return {name: value for name, value in write(self).items() if name not in unused}
 
 
 class DwiseNeuroSettings(Settings):

@@ -1,4 +1,4 @@
-"""The part of an encoder that all ROIs and sessions share: from video to feature maps."""
+"""The core of quadrature pairs: from video to feature maps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["QuadratureCore"]
+from nwbrecon.encoding.parts import Core
+
+__all__ = ["QuadratureCore", "quadrature_filters"]
 
 
-class QuadratureCore(nn.Module):
+class QuadratureCore(Core):
     """Strided (1+2)-D filters in quadrature pairs, divided by local contrast.
 
     A few temporal kernels filter every pixel; spatial filters over these (so that space and time need not be separable)
@@ -55,10 +57,11 @@ class QuadratureCore(nn.Module):
     ) -> None:
         super().__init__()
         self.memory, self.stride, self.temporal_stride = memory, stride, temporal_stride
+        self.channels, self.past = channels, memory - 1
         generator = torch.Generator().manual_seed(seed)
         temporal = _temporal_kernels(temporal_kernels, memory, frame_rate)
         self.temporal = nn.Parameter(temporal)
-        spatial = _quadrature_filters(temporal, channels, kernel_size, frame_rate, generator)
+        spatial = quadrature_filters(temporal, channels, kernel_size, frame_rate, generator)
         self.spatial = nn.Parameter(spatial.contiguous(memory_format=torch.channels_last))
         # softplus of this is the strength of the division by local contrast
         self.normalization = nn.Parameter(torch.tensor(0.0))
@@ -117,7 +120,7 @@ def _temporal_kernels(count: int, memory: int, frame_rate: float) -> Tensor:
     return bumps / bumps.norm(dim=1, keepdim=True)
 
 
-def _quadrature_filters(
+def quadrature_filters(
     temporal: Tensor, channels: int, size: int, frame_rate: float, generator: torch.Generator
 ) -> Tensor:
     """Pairs of spatio-temporal Gabor filters a quarter cycle apart: ``(channel, kernel, row, column)``."""

@@ -165,7 +165,19 @@ class EncoderEnsemble(nn.Module):
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole."""
+        """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole.
+
+        Raises
+        ------
+        EncoderError
+            If an encoder has a core or a readout that no settings name.
+        """
+        if any(getattr(member, "composed", False) for member in self.encoders):
+            raise EncoderError(
+                "An encoder was put together from modules of one's own.",
+                "Only what settings describe can be made anew from a folder.",
+                "Keep its state_dict(), and load it into an encoder that is put together in the same way.",
+            )
         first = self.encoders[0]
         arrays: dict[str, Any] = {
             "dispersion": self.dispersion,

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding.observation import Window, observe, window_video
-from nwbrecon.encoding.readout import pair_energy
+from nwbrecon.encoding.parts import pair_energy
 from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
 
@@ -95,10 +95,12 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     every = min(4, len(windows))
     fits = [_LinearFit() for _ in aligned.groups]
     for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
-        features, suppression = (maps[0] for maps in encoder.features(*window_video(aligned, [window])))
+        features, suppression = encoder.features(*window_video(aligned, [window]))
         # (position, step, feature), the energies of the pairs beside the features
-        local = features.permute(2, 3, 0, 1).flatten(0, 1)
-        local = torch.cat([local, pair_energy(local)], dim=2) * suppression.permute(1, 2, 0).flatten(0, 1)[:, :, None]
+        local = features[0].permute(2, 3, 0, 1).flatten(0, 1)
+        local = torch.cat([local, pair_energy(local)], dim=2)
+        if suppression is not None:
+            local = local * suppression[0].permute(1, 2, 0).flatten(0, 1)[:, :, None]
         for fit, seen in zip(fits, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
             # every fourth clip is held out of the fit, or the last of fewer
             fit.add(
@@ -110,8 +112,7 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
             )
 
     readout, scores = encoder.readout, []
-    map_size = readout.map_size
-    channels = readout.linear.shape[1]
+    map_size, channels = readout.map_size, encoder.core.channels
     for fit, seen, group in zip(fits, observe(aligned, windows[:1]), aligned.groups, strict=True):
         if False not in fit.sums:
             raise EncoderError(
@@ -125,15 +126,19 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
         roi = torch.arange(len(best))
         rows, columns = best // map_size[1], best % map_size[1]
         center = torch.tensor([(map_size[0] - 1) / 2, (map_size[1] - 1) / 2])
-        readout.position[seen.rois] = torch.stack([rows, columns], dim=1) - center
         # from activity per sample to the drive of a softplus per frame, linearized at the mean rate
         frames_per_sample = group.interval * aligned.frame_rate
         rate = (fit.mean_activity() / frames_per_sample).clamp_min(1e-3)
         bias = torch.log(torch.expm1(rate))
         slope = torch.sigmoid(bias).clamp_min(0.05) * frames_per_sample
         chosen = weights[best, :, roi] / slope[:, None]
-        readout.linear[seen.rois], readout.energy[seen.rois] = chosen[:, :channels], chosen[:, channels:]
-        readout.bias[seen.rois] = bias - (chosen * fit.mean_features()[best]).sum(dim=1)
+        readout.place(
+            seen.rois,
+            torch.stack([rows, columns], dim=1) - center,
+            linear=chosen[:, :channels],
+            energy=chosen[:, channels:],
+            bias=bias - (chosen * fit.mean_features()[best]).sum(dim=1),
+        )
         scores.append(smooth.max(axis=0))
     return np.concatenate(scores)
 

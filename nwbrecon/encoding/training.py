@@ -23,10 +23,10 @@ from nwbrecon.encoding.batches import Batches, turns
 from nwbrecon.encoding.device import choose_device
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.encoding.gradients import Gradients
+from nwbrecon.encoding.parts import set_dropout
 from nwbrecon.encoding.precision import Forward
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.processes import Processes, launch
-from nwbrecon.encoding.readout import set_dropout
 from nwbrecon.encoding.trainable import Pace, TrainableEncoder
 from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.progress import progress

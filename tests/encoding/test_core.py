@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from nwbrecon.encoding.core import QuadratureCore
-from nwbrecon.encoding.readout import pair_energy
+from nwbrecon.encoding.parts import pair_energy
 
 
 def core_of(**options):
