@@ -235,11 +235,13 @@ class EncoderSettings(Settings):
     """Shift the picture by a learned function of the gaze, where gaze was recorded."""
     gain: bool = True
     """Let behavior change each ROI's gain, where behavior was recorded."""
+    plane_delay: bool = False
+    """Learn what the clock of each imaging plane is off by (0.3 s at most), for clocks that are not known well."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what came later is written where it is used alone: work of earlier versions is known by its settings
-        later = ("core", "readout")
+        later = ("core", "readout", "plane_delay")
         unused = [name for name in later if getattr(self, name) == type(self).model_fields[name].default]
         return {name: value for name, value in write(self).items() if name not in unused}
 

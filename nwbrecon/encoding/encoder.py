@@ -13,19 +13,24 @@ from torch.nn import functional
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding.composition import make_core, make_readout
+from nwbrecon.encoding.delays import PlaneDelays
 from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter
 from nwbrecon.encoding.parts import Core, Readout
 from nwbrecon.encoding.trainable import Pace, TrainableEncoder
 from nwbrecon.storage import digest
 
-__all__ = ["Encoder", "VideoEncoder"]
+__all__ = ["Encoder", "VideoEncoder", "look_ahead"]
 
 GAZE_NAMES = ("gaze_x", "gaze_y")
 
 
 class Encoder(Protocol):
-    """Anything that predicts rates from video and behavior, differentiably."""
+    """Anything that predicts rates from video and behavior, differentiably.
+
+    One whose rates also depend on later frames has a ``look_ahead`` as well: the number of frames at the end of a video
+    for which the prediction lacks its future.
+    """
 
     @property
     def warm_up(self) -> int:
@@ -39,6 +44,11 @@ class Encoder(Protocol):
         the units of the aligned session, NaN where missing.
         """
         ...
+
+
+def look_ahead(encoder: Encoder) -> int:
+    """Frames at the end of a video for which the prediction lacks its future; none where the encoder does not say."""
+    return getattr(encoder, "look_ahead", 0)
 
 
 class VideoEncoder(TrainableEncoder):
@@ -58,6 +68,8 @@ class VideoEncoder(TrainableEncoder):
         Behavioral variables, in the order in which they come; may be empty.
     seed
         Seed of the initial weights.
+    groups
+        Number of ROIs of each response group, for their delays; ``None`` takes all for one.
     core, readout
         Modules of one's own in place of those that the settings name. Such an encoder can be initialized, trained on
         and inverted; saved, it can be only as a state dict, since nothing else knows how to make it.
@@ -94,6 +106,7 @@ class VideoEncoder(TrainableEncoder):
         frame_size: tuple[int, int],
         frame_rate: float,
         behavior_names: tuple[str, ...] = (),
+        groups: tuple[int, ...] | None = None,
         seed: int = 0,
         core: Core | None = None,
         readout: Readout | None = None,
@@ -109,6 +122,7 @@ class VideoEncoder(TrainableEncoder):
         gaze = tuple(self.behavior_names.index(name) for name in GAZE_NAMES if name in self.behavior_names)
         self.shifter: GazeShifter | None = None
         self.gain: BehaviorGain | None = None
+        self.delays = PlaneDelays(groups or (n_rois,), frame_rate) if settings.plane_delay else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if settings.gaze_shift and gaze:
@@ -125,7 +139,18 @@ class VideoEncoder(TrainableEncoder):
         """Frames at the start of a video for which the prediction lacks its past."""
         # the rate of a step that lacks some of its past holds until the next step
         stride = self.core.temporal_stride
-        return -(-self.core.past // stride) * stride
+        past = self.core.past + (self.delays.reach[0] if self.delays is not None else 0)
+        return -(-past // stride) * stride
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames at the end of a video for which the prediction lacks its future."""
+        return self.delays.reach[1] if self.delays is not None else 0
+
+    @property
+    def plane_delays(self) -> Tensor | None:
+        """``(group,)`` what was learned to be added to the clock of each response group (s); ``None`` for nothing."""
+        return None if self.delays is None else self.delays.seconds
 
     @property
     def positions(self) -> Tensor:
@@ -179,10 +204,10 @@ class VideoEncoder(TrainableEncoder):
         return initialize(self, aligned, trials)
 
     def pace(self, name: str) -> Pace:
-        """As core and readout say, all else as the settings do."""
+        """As core, readout and delays say, all else as the settings do."""
         part, _, own = name.partition(".")
         paced = getattr(self, part)
-        return paced.pace(own) if isinstance(paced, Core | Readout) else Pace()
+        return paced.pace(own) if isinstance(paced, Core | Readout | PlaneDelays) else Pace()
 
     def penalty(self, settings: TrainingSettings) -> Tensor:
         """Penalties on the readout and on the gain."""
@@ -211,7 +236,9 @@ class VideoEncoder(TrainableEncoder):
         # a step's rate holds until the next step
         drive = drive.repeat_interleave(self.core.temporal_stride, dim=2)[:, :, : video.shape[2]]
         rates = functional.softplus(drive)
-        return rates if self.gain is None else rates * self.gain(self._standardized(behavior))
+        if self.gain is not None:
+            rates = rates * self.gain(self._standardized(behavior))
+        return rates if self.delays is None else self.delays(rates)
 
     def _standardized(self, behavior: Tensor) -> Tensor:
         # a missing value says nothing: it takes the place of the mean

@@ -13,7 +13,7 @@ from nwbrecon.errors import EncoderError, SettingsError
 __all__ = ["check_core", "check_teacher", "check_together", "settings_of_core"]
 
 # what a session may settle for itself: the rest of the architecture is the core's
-_OWN = {"readout", "gaze_shift", "gain", "readout_outputs"}
+_OWN = {"readout", "plane_delay", "gaze_shift", "gain", "readout_outputs"}
 _PURPOSE = {"train": "training", "validation": "validation", "test": "testing"}
 
 

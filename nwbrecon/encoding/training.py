@@ -102,6 +102,7 @@ class Trainer:
                 frame_size=aligned.frame_size,
                 frame_rate=aligned.frame_rate,
                 behavior_names=aligned.behavior_names,
+                groups=tuple(group.n_rois for group in aligned.groups),
                 seed=seed,
             )
             for aligned in self.sessions
@@ -126,8 +127,10 @@ class Trainer:
         first.shared.requires_grad_(self.core_is_new or settings.tune_core)
         # what a teacher cannot tell is not learned from what was measured either
         those: list[TrainableEncoder | EncoderEnsemble] = [first] if teacher is None else [first, teacher]
-        warm_up, least = max(one.warm_up for one in those), max(one.least_frames for one in those)
-        self.batches = [Batches(aligned, settings, warm_up, least) for aligned in self.sessions]
+        warm_up, ahead, least = (
+            max(getattr(one, name) for one in those) for name in ("warm_up", "look_ahead", "least_frames")
+        )
+        self.batches = [Batches(aligned, settings, warm_up, least, ahead) for aligned in self.sessions]
         self.turns = turns([batches.n_steps for batches in self.batches])
         self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf
         self.history: list[dict[str, Any]] = []
