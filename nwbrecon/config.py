@@ -225,6 +225,9 @@ class EncoderSettings(Settings):
     """Number of temporal kernels that the spatial filters of the core ``quadrature`` combine."""
     memory_seconds: Positive = 0.5
     """How far back a response can look (s)."""
+    causal: bool = True
+    """Responses follow what was shown. Otherwise filters also reach ahead, a third as far as back, for signals whose
+    time stamps lead; what is shown after a clip is then inferred for so much longer."""
     kernel_size: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 9
     """Rows and columns of the spatial filters (pixels, odd)."""
     stride: Annotated[int, Field(ge=1)] = 2
@@ -241,7 +244,7 @@ class EncoderSettings(Settings):
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what came later is written where it is used alone: work of earlier versions is known by its settings
-        later = ("core", "readout", "plane_delay")
+        later = ("core", "readout", "causal", "plane_delay")
         unused = [name for name in later if getattr(self, name) == type(self).model_fields[name].default]
         return {name: value for name, value in write(self).items() if name not in unused}
 

@@ -25,10 +25,12 @@ def make_core(settings: EncoderSettings, *, frame_rate: float, seed: int = 0) ->
         Seed of the initial weights.
     """
     memory = max(2, round(settings.memory_seconds * frame_rate))
+    ahead = 0 if settings.causal else max(1, round(settings.memory_seconds * frame_rate / 3))
     if settings.core == "factorized":
         return FactorizedCore(
             channels=settings.channels,
             memory=memory,
+            ahead=ahead,
             kernel_size=settings.kernel_size,
             stride=settings.stride,
             temporal_stride=settings.temporal_stride,
@@ -39,6 +41,7 @@ def make_core(settings: EncoderSettings, *, frame_rate: float, seed: int = 0) ->
         channels=settings.channels,
         temporal_kernels=settings.temporal_kernels,
         memory=memory,
+        ahead=ahead,
         kernel_size=settings.kernel_size,
         stride=settings.stride,
         temporal_stride=settings.temporal_stride,

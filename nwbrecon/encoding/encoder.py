@@ -145,7 +145,7 @@ class VideoEncoder(TrainableEncoder):
     @property
     def look_ahead(self) -> int:
         """Frames at the end of a video for which the prediction lacks its future."""
-        return self.delays.reach[1] if self.delays is not None else 0
+        return self.core.ahead + (self.delays.reach[1] if self.delays is not None else 0)
 
     @property
     def plane_delays(self) -> Tensor | None:

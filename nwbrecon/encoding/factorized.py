@@ -31,6 +31,8 @@ class FactorizedCore(Core):
         Number of feature maps; even, two a pair. The two filters in time of each map combine both maps of a pair.
     memory
         Frames that a feature depends on: its own and those before it.
+    ahead
+        Frames after its own that it also depends on, at least, up to a whole number of steps.
     kernel_size
         Rows and columns of the spatial filters (pixels), odd; stored as those of all cells of ``stride`` by ``stride``
         pixels that they reach.
@@ -51,6 +53,7 @@ class FactorizedCore(Core):
         *,
         channels: int,
         memory: int,
+        ahead: int = 0,
         kernel_size: int,
         stride: int,
         temporal_stride: int,
@@ -63,12 +66,17 @@ class FactorizedCore(Core):
         # each layer looks a step farther back
         reach = max(2, memory // temporal_stride - layers)
         self.past = (reach + layers) * temporal_stride - 1
+        steps_ahead = -(-ahead // temporal_stride)
+        self.ahead = steps_ahead * temporal_stride
         generator = torch.Generator().manual_seed(seed)
         # a filter for every step and pixel, of which those of a pair are combinations of two in space
-        whole = quadrature_filters(torch.eye(reach), channels, kernel_size, frame_rate / temporal_stride, generator)
-        pairs = whole.view(2, channels // 2, reach, kernel_size**2).transpose(0, 1).flatten(1, 2)
+        lags = reach + steps_ahead
+        whole = quadrature_filters(
+            torch.eye(lags), channels, kernel_size, frame_rate / temporal_stride, generator, ahead=steps_ahead
+        )
+        pairs = whole.view(2, channels // 2, lags, kernel_size**2).transpose(0, 1).flatten(1, 2)
         in_time, size, in_space = torch.linalg.svd(pairs.double(), full_matrices=False)
-        in_time = (in_time[:, :, :2] * size[:, None, :2]).view(-1, 2, reach, 2)
+        in_time = (in_time[:, :, :2] * size[:, None, :2]).view(-1, 2, lags, 2)
         spatial = in_space[:, :2].transpose(0, 1).reshape(channels, 1, kernel_size, kernel_size).float()
         # (pair, map that it gives, map that it is of, lag)
         self.temporal = nn.Parameter(in_time.transpose(2, 3).float().contiguous())
@@ -104,10 +112,11 @@ class FactorizedCore(Core):
     def _past(self, n_steps: int) -> Tensor:
         """Temporal filters as ``(pair, step of either map, step of either map)`` matrices."""
         step = torch.arange(n_steps, device=self.temporal.device)
-        lag = step[:, None] - step[None]
-        reach = self.temporal.shape[-1]
-        known = (lag >= 0) & (lag < reach)
-        filters = torch.where(known, self.temporal[..., lag.clamp(0, reach - 1)], 0.0)
+        # the first lags are negative
+        lag = step[:, None] - step[None] + self.ahead // self.temporal_stride
+        lags = self.temporal.shape[-1]
+        known = (lag >= 0) & (lag < lags)
+        filters = torch.where(known, self.temporal[..., lag.clamp(0, lags - 1)], 0.0)
         return filters.transpose(2, 3).reshape(-1, 2 * n_steps, 2 * n_steps)
 
     @torch.no_grad()

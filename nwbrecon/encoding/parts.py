@@ -26,14 +26,15 @@ class Core(nn.Module, ABC):
         Pixels between neighboring features, of which the first is centered on the first pixel.
     temporal_stride
         Frames between successive features, of which the first is that of the first frame.
-    past
-        Frames before its own that a feature depends on.
+    past, ahead
+        Frames before and after its own that a feature depends on.
     """
 
     channels: int
     stride: int
     temporal_stride: int
     past: int
+    ahead: int
 
     @abstractmethod
     def forward(self, video: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -43,7 +44,7 @@ class Core(nn.Module, ABC):
         ----------
         video
             ``(batch, 1, time, height, width)``, zero mean and unit variance over the training movies. Frames before
-            the first are taken to be zero.
+            the first and after the last are taken to be zero.
 
         Returns
         -------

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -126,6 +127,23 @@ def test_what_no_settings_describe_is_not_saved(small_encoder, small_mouse, tmp_
     with pytest.raises(EncoderError, match="modules of one's own"):
         small_encoder.save(tmp_path / "encoder")
     assert not (tmp_path / "encoder").exists()
+
+
+def test_time_stamps_that_lead_are_followed_by_an_encoder_that_looks_ahead(mouse):
+    aligned = copy.deepcopy(mouse.aligned)
+    for group in aligned.groups:
+        group.timestamps = group.timestamps - 0.2
+    training = TrainingSettings(epochs=3)
+    causal, ahead = (train(aligned, EncoderSettings(channels=16, causal=which), training) for which in (True, False))
+    assert (causal.look_ahead, ahead.look_ahead) == (0, 5)
+    scores = [float(np.nanmean(encoder.validation_scores)) for encoder in (causal, ahead)]
+    assert scores[1] > scores[0] + 0.1
+    assert ahead.gate["sees"]
+    # what comes after the clip is inferred for so much longer
+    settings = InversionSettings(iterations=1, prior_weight=1.5, uncertainty=False, device="cpu")
+    found = reconstruct(ahead, aligned, aligned.trials_in("test")[:1], settings)
+    assert found.setup.margins.tail == 9 + 5
+    assert np.isfinite(found[0].video).all()
 
 
 class TestDefaults:

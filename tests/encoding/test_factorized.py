@@ -90,6 +90,16 @@ def test_the_core_is_causal_and_its_memory_ends(temporal_stride):
     assert not reached[frame + 1 :].any()
 
 
+@pytest.mark.parametrize("temporal_stride", [1, 2])
+def test_a_core_that_is_not_causal_reaches_ahead(temporal_stride):
+    core = awakened(core_of(temporal_stride=temporal_stride, ahead=3))
+    assert core.ahead == {1: 3, 2: 4}[temporal_stride]
+    video = noise(1, 1, 24, 8, 8).requires_grad_()
+    (gradient,) = torch.autograd.grad(core(video)[0][:, 12 // temporal_stride].square().sum(), video)
+    reached = torch.nonzero(gradient.abs().sum(dim=(0, 1, 3, 4)) > 1e-12)[:, 0]
+    assert reached.tolist() == list(range(12 - core.past, 12 + core.ahead + 1))
+
+
 def test_features_are_scaled_to_unit_deviation():
     core = core_of()
     video = 3 * noise(2, 1, 30, 12, 16)

@@ -232,13 +232,14 @@ def in_double(evidence):
 
 @pytest.mark.parametrize(
     ("stretch_seconds", "settings"),
-    [(1.0, {}), (1.7, {}), (2.9, {}), (1.7, {"plane_delay": True})],
+    [(1.0, {}), (1.7, {}), (2.9, {}), (1.7, {"plane_delay": True}), (1.0, {"causal": False})],
 )
 def test_stretch_by_stretch_a_long_clip_gives_the_same(stretch_seconds, settings):
     sessions = [long_session(seed) for seed in range(2)]
     encoders = [random_encoder(aligned, seed, 0.15 + 0.1 * seed, **settings) for seed, aligned in enumerate(sessions)]
     # the longest warm-up of all, and a tail
-    margins = Margins(max(encoder.warm_up for encoder in encoders), 9)
+    margins = Margins(*(max(values) for values in zip(*((e.warm_up, 9 + e.look_ahead) for e in encoders), strict=True)))
+    assert (margins.tail > 9) == bool(settings)
     shape = (margins.around(180), 8, 10)
     prior = MoviePrior(covariance(shape), shape, 110.0)
 
