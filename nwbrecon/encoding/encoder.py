@@ -71,8 +71,8 @@ class VideoEncoder(TrainableEncoder):
     groups
         Number of ROIs of each response group, for their delays; ``None`` takes all for one.
     core, readout
-        Modules of one's own in place of those that the settings name. Such an encoder can be initialized, trained on
-        and inverted; saved, it can be only as a state dict, since nothing else knows how to make it.
+        Modules of one's own in place of those that the settings name; what is made of them can be kept only as a state
+        dict, since no settings describe it.
 
     Examples
     --------

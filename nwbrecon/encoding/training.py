@@ -47,7 +47,7 @@ class Trainer:
     sessions
         The sessions, of one frame rate and size.
     encoder_settings
-        Architecture.
+        Architecture; or an encoder of the one session, a copy of which is trained.
     settings
         How to train.
     seed
@@ -71,7 +71,7 @@ class Trainer:
     def __init__(
         self,
         sessions: Sequence[AlignedSession],
-        encoder_settings: EncoderSettings | DwiseNeuroSettings,
+        encoder_settings: EncoderSettings | DwiseNeuroSettings | TrainableEncoder,
         settings: TrainingSettings,
         *,
         seed: int = 0,
@@ -96,7 +96,9 @@ class Trainer:
             "teacher": teacher,
         }
         self.encoders = [
-            make_encoder(
+            copy.deepcopy(encoder_settings)
+            if isinstance(encoder_settings, TrainableEncoder)
+            else make_encoder(
                 encoder_settings,
                 n_rois=aligned.n_rois,
                 frame_size=aligned.frame_size,
@@ -113,7 +115,7 @@ class Trainer:
         self.key = digest(
             [
                 [aligned.digest() for aligned in self.sessions],
-                encoder_settings,
+                _identity(encoder_settings),
                 settings,
                 seed,
                 None if core is None else core.core_digest(),
@@ -369,3 +371,13 @@ def _beginning_with(prefix: str, arrays: dict[str, Tensor]) -> dict[str, Tensor]
 def _schedule(done: float, epochs: int) -> float:
     """Linear warm-up over the first epoch, then half a cosine down to a twentieth."""
     return min(1.0, done + 0.05) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done / max(1, epochs)))))
+
+
+def _identity(encoder: EncoderSettings | DwiseNeuroSettings | TrainableEncoder) -> Any:
+    if not isinstance(encoder, TrainableEncoder):
+        return encoder
+    return [
+        encoder.settings,
+        str(encoder),
+        *(digest(value.numpy().tobytes()) for value in encoder.state_dict().values()),
+    ]

@@ -8,6 +8,7 @@ from small import make_mouse, smooth_noise
 
 from nwbrecon.config import EncoderSettings, InversionSettings, TrainingSettings
 from nwbrecon.encoding import (
+    Core,
     EncoderEnsemble,
     FactorizedCore,
     MaskReadout,
@@ -16,7 +17,6 @@ from nwbrecon.encoding import (
     train,
 )
 from nwbrecon.encoding.observation import Window, window_video
-from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.inversion import reconstruct
 from nwbrecon.storage import digest
@@ -98,35 +98,45 @@ def test_objects_compose_what_strings_do(mouse):
     assert (given.warm_up, given.pace("readout.mask")) == (named.warm_up, named.pace("readout.mask"))
 
 
-def test_what_no_settings_describe_is_not_saved(small_encoder, small_mouse, tmp_path):
-    aligned = small_mouse.aligned
-    core = FactorizedCore(channels=8, memory=15, kernel_size=9, stride=2, temporal_stride=2, frame_rate=30.0)
-    given = VideoEncoder(
-        EncoderSettings(),
-        n_rois=40,
-        frame_size=(20, 32),
-        frame_rate=30.0,
-        behavior_names=("running_speed",),
-        core=core,
-    )
-    given.initialize_shared([given], [aligned], [aligned.trials_in("train")])
-    given.initialize(aligned, aligned.trials_in("train"))
-    scores = single_trial_correlation(given, aligned, aligned.trials_in("validation"))
-    assert np.nanmedian(scores) > 0.1
-    small_encoder = EncoderEnsemble(
-        [given],
-        rois=small_encoder.rois,
-        kinds=small_encoder.kinds,
-        dispersion=small_encoder.dispersion,
-        linear_scores=small_encoder.linear_scores,
-        validation_scores=small_encoder.validation_scores,
-        gate=small_encoder.gate,
-        history=small_encoder.history,
-        info=small_encoder.info,
-    )
+class Patches(Core):
+    """A core of one's own: means over patches, one frame ago and two."""
+
+    channels, stride, temporal_stride, past, ahead = 2, 4, 1, 2, 0
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, video):
+        pooled = torch.nn.functional.avg_pool3d(video, (1, 4, 4), ceil_mode=True)[:, 0]
+        late = torch.nn.functional.pad(pooled, (0, 0, 0, 0, 2, 0))
+        return self.scale * torch.stack([late[:, 1:-1], late[:, :-2]], dim=2), None
+
+    def rescale(self, video):
+        self.scale.div_(self(video)[0].std())
+
+
+def test_an_encoder_of_modules_of_ones_own_is_trained_calibrated_and_inverted(mouse, tmp_path):
+    aligned = mouse.aligned
+    options = {"n_rois": 24, "frame_size": (20, 32), "frame_rate": 30.0, "behavior_names": aligned.behavior_names}
+    given = VideoEncoder(EncoderSettings(), core=Patches(), readout=MaskReadout(24, 2, (5, 8)), **options)
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    trained = train(aligned, given, TrainingSettings(epochs=2))
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+    assert isinstance(trained.encoders[0].core, Patches)
+    assert not torch.equal(trained.encoders[0].core.scale, given.core.scale)
+    assert trained.gate["true"] > trained.gate["gray"] + 0.05
+    assert train(aligned, given, TrainingSettings(epochs=2)).digest() == trained.digest()
+    settings = InversionSettings(iterations=1, prior_weight=1.5, uncertainty=False, device="cpu")
+    (item,) = reconstruct(trained, aligned, aligned.trials_in("test")[:1], settings)
+    assert np.isfinite(item.video).all()
     with pytest.raises(EncoderError, match="modules of one's own"):
-        small_encoder.save(tmp_path / "encoder")
+        trained.save(tmp_path / "encoder")
     assert not (tmp_path / "encoder").exists()
+    with pytest.raises(EncoderError, match="was made for ROIs 3"):
+        train(aligned, VideoEncoder(EncoderSettings(), **options | {"n_rois": 3}))
+    with pytest.raises(EncoderError, match="brings its core along"):
+        train([aligned, aligned], given)
 
 
 def test_time_stamps_that_lead_are_followed_by_an_encoder_that_looks_ahead(mouse):
