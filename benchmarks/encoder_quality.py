@@ -12,6 +12,7 @@ machine counts for nothing, or that of the clock where there is a GPU. DwiseNeur
 at every position; what 16 frames and their gradient with respect to the video cost is taken from the fewest windows.
 (2) A learning curve over minutes of training movie and ROIs, each encoder at its defaults, and whether the gate says
 that it sees.
+(3) With ``--compositions``: ours of every core with every readout, at its defaults, on the mouse of (1).
 
 Everything that is done is kept in ``--out``, so that the same command goes on where it was stopped. Mice are kept as
 they are aligned, the one of (1) and the one of (2), so that they can be simulated elsewhere; that of (2) grows with the
@@ -21,6 +22,7 @@ largest of its ROIs and minutes (see what is printed).
     python benchmarks/encoder_quality.py --out quality
     python benchmarks/encoder_quality.py --out quality-real --movies movies.npz --mice 2
     python benchmarks/encoder_quality.py --out quality --mice 0 --curve-minutes 2 8 --curve-rois 100
+    python benchmarks/encoder_quality.py --out quality --mice 0 --curve-rois --compositions
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,7 @@ from transfer import first_minutes
 
 import nwbrecon as nr
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.config import ARCHITECTURES, AlignmentSettings, SimulationSettings, TrainingSettings
+from nwbrecon.config import ARCHITECTURES, AlignmentSettings, EncoderSettings, SimulationSettings, TrainingSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.observation import Window, observe
 from nwbrecon.encoding.prediction import nan_correlation, single_trial_correlation
@@ -56,7 +59,7 @@ OURS = "quadrature"
 LEAD_FRAMES = 15
 COST_FRAMES = 96
 # architectures that this process has computed with on a GPU
-AWAKE: set[str] = set()
+AWAKE: set[str | EncoderSettings] = set()
 # where the true rates of the ceilings stand in the truth
 CEILINGS = {"ceiling": "rates", "reachable": "expected_rates"}
 
@@ -77,12 +80,13 @@ def main() -> None:
     parser.add_argument("--curve-rois", type=int, nargs="*", default=[100, 300, 1000])
     parser.add_argument("--dwiseneuro-minutes", type=float, nargs="*", help="of its curve; default: the same")
     parser.add_argument("--dwiseneuro-rois", type=int, nargs="*", help="of its curve; default: the same")
+    parser.add_argument("--compositions", action="store_true", help="do (3)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     with progress_shown(False):
         if arguments.simulate_only:
-            for index in range(arguments.mice):
+            for index in range(max(arguments.mice, int(arguments.compositions))):
                 Mouse.simulated(arguments, arguments.seed + index, arguments.rois, arguments.minutes)
             if points := curve_points(arguments):
                 Mouse.simulated(arguments, arguments.seed, *curve_size(points))
@@ -93,13 +97,18 @@ def main() -> None:
             for row in comparison(arguments, arguments.seed + index)
         ]
         curve = learning_curve(arguments)
+        composed = compositions(arguments) if arguments.compositions else []
     if rows:
         print(f"\n{arguments.rois} ROIs, {arguments.minutes:g} min of movie, {arguments.mice} mice")
         print(table(rows).to_string(index=False))
     if curve:
         print("\nlearning curve, defaults of each encoder")
         print(table(curve).to_string(index=False))
-    write_json(arguments.out / "encoder_quality.json", {"comparison": rows, "curve": curve})
+    if composed:
+        print(f"\ncores and readouts, {arguments.rois} ROIs, {arguments.minutes:g} min of movie")
+        print(table(composed).to_string(index=False))
+    results = {"comparison": rows, "curve": curve, "compositions": composed}
+    write_json(arguments.out / "encoder_quality.json", results)
 
 
 def comparison(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
@@ -120,6 +129,17 @@ def comparison(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]
         training = TrainingSettings(epochs=arguments.until_best, patience=10)
         for which in (OURS, rival):
             rows.append(mouse.trained(f"{name}-{which}-{arguments.until_best}", "until best", which, training))
+    return rows
+
+
+def compositions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of (3), on the first mouse of (1)."""
+    mouse = Mouse.simulated(arguments, arguments.seed, arguments.rois, arguments.minutes)
+    rows = []
+    for core, readout in product(("quadrature", "factorized"), ("gaussian", "factorized")):
+        settings = EncoderSettings(core=core, readout=readout)
+        name = f"{arguments.seed}-{arguments.rois}-{arguments.minutes:g}-{core}-{readout}"
+        rows.append({"mouse": 0, **mouse.trained(name, "defaults", settings)})
     return rows
 
 
@@ -192,7 +212,7 @@ class Mouse:
         return Mouse(self.out, aligned, {name: values[chosen] for name, values in self.ceilings.items()})
 
     def trained(
-        self, name: str, budget: str, architecture: str, training: TrainingSettings | None = None
+        self, name: str, budget: str, architecture: str | EncoderSettings, training: TrainingSettings | None = None
     ) -> dict[str, Any]:
         """Train and score an encoder, unless that was done."""
         path = self.out / f"{name}.json"
@@ -207,14 +227,19 @@ class Mouse:
         print(f"{name}: {np.mean(row['test']):.4f}, {row['sentence']}", flush=True)
         return row
 
-    def _wake(self, architecture: str) -> None:
+    def _wake(self, architecture: str | EncoderSettings) -> None:
         """Let the GPU load what it computes an architecture with, which is done once and not counted."""
         if architecture not in AWAKE:
             nr.train(first_minutes(self.aligned, 0.5), architecture, TrainingSettings(epochs=1))
             AWAKE.add(architecture)
 
     def _described(
-        self, encoder: EncoderEnsemble, budget: str, architecture: str, clock: float, processor: float
+        self,
+        encoder: EncoderEnsemble,
+        budget: str,
+        architecture: str | EncoderSettings,
+        clock: float,
+        processor: float,
     ) -> dict[str, Any]:
         seconds = clock if torch.cuda.is_available() else processor
         epochs = int(encoder.history["epoch"].max())
@@ -222,7 +247,9 @@ class Mouse:
         frames = self.aligned.trials.loc[self.aligned.trials_in("train"), "n_frames"].sum()
         cost = self._cost(encoder)
         return {
-            "encoder": architecture,
+            "encoder": architecture
+            if isinstance(architecture, str)
+            else f"{architecture.core} + {architecture.readout}",
             "budget": budget,
             "rois": self.aligned.n_rois,
             "epochs": epochs,
@@ -264,7 +291,7 @@ class Late(nn.Module):
 
     def __init__(self, encoder: EncoderEnsemble) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.look_ahead = encoder, encoder.look_ahead
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Rates of the encoder."""

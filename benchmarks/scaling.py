@@ -149,7 +149,7 @@ def ensemble_of(encoder: Any, aligned: AlignedSession) -> EncoderEnsemble:
 def search(encoder: EncoderEnsemble, aligned: AlignedSession) -> Reconstructor:
     """Set up the search for the movie of the trial, at the defaults."""
     settings, n_frames = InversionSettings(), len(aligned.trial(0).video)
-    margins = Margins(encoder.warm_up, round(settings.tail_seconds * FRAME_RATE))
+    margins = Margins.needed(encoder, settings, FRAME_RATE)
     evidence = gather_evidence(encoder, aligned, 0, margins, stretch_seconds=settings.stretch_seconds)
     lags = np.meshgrid(*(np.arange(size) for size in (round(3 * FRAME_RATE) + 1, *FRAME_SIZE)), indexing="ij")
     covariance = 50.0**2 * np.exp(-0.5 * sum((lag / 6) ** 2 for lag in lags))

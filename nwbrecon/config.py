@@ -16,10 +16,12 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -211,12 +213,21 @@ class EncoderSettings(Settings):
     """Settings of training that must be 0 for want of what they act on."""
     architecture: Literal["quadrature"] = "quadrature"
     """Which architecture this is."""
+    core: Literal["quadrature", "factorized"] = "quadrature"
+    """What makes feature maps of the video. ``quadrature``: one layer of filters in pairs, divided by local contrast.
+    ``factorized``: two layers of convolutions in space, then in time."""
+    readout: Literal["gaussian", "factorized"] = "gaussian"
+    """How an ROI reads them. ``gaussian``: at one point, which is learned. ``factorized``: through a mask, which takes
+    as much time as there are places in it."""
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 48
     """Number of feature maps (two a quadrature pair)."""
     temporal_kernels: Annotated[int, Field(ge=1)] = 4
-    """Number of temporal kernels that the spatial filters combine."""
+    """Number of temporal kernels that the spatial filters of the core ``quadrature`` combine."""
     memory_seconds: Positive = 0.5
     """How far back a response can look (s)."""
+    causal: bool = True
+    """Responses follow what was shown. Otherwise filters also reach ahead, a third as far as back, for signals whose
+    time stamps lead; what is shown after a clip is then inferred for so much longer."""
     kernel_size: Annotated[int, Field(ge=3), AfterValidator(_odd)] = 9
     """Rows and columns of the spatial filters (pixels, odd)."""
     stride: Annotated[int, Field(ge=1)] = 2
@@ -227,6 +238,15 @@ class EncoderSettings(Settings):
     """Shift the picture by a learned function of the gaze, where gaze was recorded."""
     gain: bool = True
     """Let behavior change each ROI's gain, where behavior was recorded."""
+    plane_delay: bool = False
+    """Learn what the clock of each imaging plane is off by (0.3 s at most), for clocks that are not known well."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what came later is written where it is used alone: work of earlier versions is known by its settings
+        later = ("core", "readout", "causal", "plane_delay")
+        unused = [name for name in later if getattr(self, name) == type(self).model_fields[name].default]
+        return {name: value for name, value in write(self).items() if name not in unused}
 
 
 class DwiseNeuroSettings(Settings):

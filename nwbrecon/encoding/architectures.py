@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nwbrecon.config import DwiseNeuroSettings, EncoderSettings
 from nwbrecon.encoding.dwiseneuro.training import TrainableDwiseNeuro
 from nwbrecon.encoding.encoder import VideoEncoder
@@ -17,6 +19,7 @@ def make_encoder(
     frame_size: tuple[int, int],
     frame_rate: float,
     behavior_names: tuple[str, ...],
+    groups: tuple[int, ...] | None = None,
     seed: int = 0,
 ) -> TrainableEncoder:
     """Make an encoder that has learned nothing yet.
@@ -33,6 +36,8 @@ def make_encoder(
         Frames per second (Hz).
     behavior_names
         Behavioral variables, in the order in which they come; may be empty.
+    groups
+        Number of ROIs of each response group; ``None`` takes all for one.
     seed
         Seed of the initial weights.
 
@@ -43,12 +48,13 @@ def make_encoder(
     EncoderError
         If the video does not fit the encoder.
     """
-    kind = VideoEncoder if isinstance(settings, EncoderSettings) else TrainableDwiseNeuro
-    return kind(
-        settings,  # type: ignore[arg-type]
-        n_rois=n_rois,
-        frame_size=(frame_size[0], frame_size[1]),
-        frame_rate=frame_rate,
-        behavior_names=tuple(behavior_names),
-        seed=seed,
-    )
+    common: dict[str, Any] = {
+        "n_rois": n_rois,
+        "frame_size": (frame_size[0], frame_size[1]),
+        "frame_rate": frame_rate,
+        "behavior_names": tuple(behavior_names),
+        "seed": seed,
+    }
+    if isinstance(settings, EncoderSettings):
+        return VideoEncoder(settings, groups=groups, **common)
+    return TrainableDwiseNeuro(settings, **common)

@@ -49,13 +49,16 @@ class FeatureEncoder:
         ``(roi,)``: the drive is ``features @ weights + offset``.
     rectified
         ``(roi,)`` bool: whether the rate is the softplus of the drive, or the drive itself (dF/F).
-    warm_up
-        Frames at the start of a video that are not to be scored.
+
+    Attributes
+    ----------
+    warm_up, look_ahead
+        Frames at the start and at the end of a video that are not to be scored.
     """
 
-    def __init__(self, features: Features, weights: Tensor, offset: Tensor, rectified: Tensor, *, warm_up: int) -> None:
-        self.features, self.weights, self.offset = features, weights, offset
-        self.rectified, self.warm_up = rectified, warm_up
+    def __init__(self, features: Features, weights: Tensor, offset: Tensor, rectified: Tensor) -> None:
+        self.features, self.weights, self.offset, self.rectified = features, weights, offset, rectified
+        self.warm_up = self.look_ahead = 0
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Rates ``(batch, roi, time)``; see `nwbrecon.encoding.Encoder.predict_rates`."""
@@ -64,7 +67,7 @@ class FeatureEncoder:
         return torch.where(self.rectified, functional.softplus(drive), drive).transpose(1, 2)
 
 
-def fit_baselines(aligned: AlignedSession, *, warm_up: int = 0) -> dict[str, FeatureEncoder]:
+def fit_baselines(aligned: AlignedSession, *, warm_up: int = 0, look_ahead: int = 0) -> dict[str, FeatureEncoder]:
     """Fit the baselines on the training trials.
 
     ``mean`` predicts each ROI's mean rate, always. ``behavior`` is a regression on running, pupil and whatever else is
@@ -79,8 +82,8 @@ def fit_baselines(aligned: AlignedSession, *, warm_up: int = 0) -> dict[str, Fea
     ----------
     aligned
         The session.
-    warm_up
-        Frames at the start of a trial that are not used: those of the encoder that they stand beside.
+    warm_up, look_ahead
+        Frames at the start and at the end of a trial that are not used: those of the encoder that they stand beside.
 
     Returns
     -------
@@ -92,12 +95,15 @@ def fit_baselines(aligned: AlignedSession, *, warm_up: int = 0) -> dict[str, Fea
     EncoderError
         If a response group measured nothing in the training trials.
     """
-    training = _training_data(aligned, warm_up)
+    training = _training_data(aligned, warm_up, look_ahead)
     features: dict[str, Features] = {"mean": _nothing}
     if aligned.behavior_names:
         features["behavior"] = _BehaviorFeatures.of(aligned, training)
     features["linear-nonlinear"] = _VideoFeatures.of(aligned, training)
-    return {name: _fit(makes, training, aligned.groups, warm_up) for name, makes in features.items()}
+    encoders = {name: _fit(makes, training, aligned.groups) for name, makes in features.items()}
+    for encoder in encoders.values():
+        encoder.warm_up, encoder.look_ahead = warm_up, look_ahead
+    return encoders
 
 
 @dataclass
@@ -115,7 +121,7 @@ class _TrainingTrial:
     fold: int
 
 
-def _training_data(aligned: AlignedSession, warm_up: int) -> list[_TrainingTrial]:
+def _training_data(aligned: AlignedSession, warm_up: int, look_ahead: int) -> list[_TrainingTrial]:
     labels = aligned.trials_in("train")
     seconds = aligned.trials.loc[labels, "n_frames"].cumsum() / aligned.frame_rate
     labels = [label for label in labels if seconds[label] <= _MOST_MINUTES * 60] or labels[:1]
@@ -123,7 +129,7 @@ def _training_data(aligned: AlignedSession, warm_up: int) -> list[_TrainingTrial
     trials = []
     for label in labels:
         windows = [Window(label, 0, int(aligned.trials.at[label, "n_frames"]))]
-        seen = observe(aligned, windows, warm_up=warm_up)
+        seen = observe(aligned, windows, warm_up=warm_up, look_ahead=look_ahead)
         trials.append(
             _TrainingTrial(
                 *window_video(aligned, windows),
@@ -191,7 +197,7 @@ def _lagged(values: Tensor, lags: list[int]) -> Tensor:
     return torch.cat([values[(frames - lag).clamp(0, len(values) - 1)] for lag in lags], dim=1)
 
 
-def _fit(makes: Features, training: list[_TrainingTrial], groups: list[AlignedGroup], warm_up: int) -> FeatureEncoder:
+def _fit(makes: Features, training: list[_TrainingTrial], groups: list[AlignedGroup]) -> FeatureEncoder:
     features = [makes(trial.video, trial.behavior) for trial in training]
     weights, offsets, rectified = [], [], []
     for place, group in enumerate(groups):
@@ -208,7 +214,7 @@ def _fit(makes: Features, training: list[_TrainingTrial], groups: list[AlignedGr
         weights.append(slope * filters)
         offsets.append(offset - slope * (samples.inputs.mean(dim=0) @ filters))
         rectified.append(torch.full((group.n_rois,), isinstance(likelihood, Poisson)))
-    return FeatureEncoder(makes, torch.cat(weights, dim=1), torch.cat(offsets), torch.cat(rectified), warm_up=warm_up)
+    return FeatureEncoder(makes, torch.cat(weights, dim=1), torch.cat(offsets), torch.cat(rectified))
 
 
 @dataclass

@@ -99,6 +99,8 @@ class Batches:
         Frames at the start of a window that the encoder does not predict.
     least_frames
         Frames of the shortest window that it can predict.
+    look_ahead
+        Frames at the end of a window that it does not predict.
 
     Raises
     ------
@@ -109,9 +111,15 @@ class Batches:
     """
 
     def __init__(
-        self, aligned: AlignedSession, settings: TrainingSettings, warm_up: int, least_frames: int = 1
+        self,
+        aligned: AlignedSession,
+        settings: TrainingSettings,
+        warm_up: int,
+        least_frames: int = 1,
+        look_ahead: int = 0,
     ) -> None:
-        self.aligned, self.settings, self.warm_up = aligned, settings, warm_up
+        self.aligned, self.settings = aligned, settings
+        self.warm_up, self.look_ahead = warm_up, look_ahead
         self.train_trials, self.validation_trials = aligned.trials_in("train"), aligned.trials_in("validation")
         if not self.train_trials or not self.validation_trials:
             raise EncoderError(
@@ -121,21 +129,22 @@ class Batches:
             )
         self.likelihoods = fit_likelihoods(aligned, self.train_trials, settings.likelihood)
         lengths = aligned.trials.loc[self.train_trials, "n_frames"].to_numpy()
-        shortest = max(2 * warm_up, least_frames)
+        unpredicted = warm_up + look_ahead
+        shortest = max(warm_up + unpredicted, least_frames)
         if lengths.max() < shortest:
             raise EncoderError(
                 f"The longest training trial has {lengths.max()} frames.",
                 f"An encoder predicts at least {least_frames} at a time."
-                if least_frames >= 2 * warm_up
-                else f"At least {shortest} are needed for a memory of {warm_up + 1} frames.",
-                "Use longer clips." if least_frames >= 2 * warm_up else "Shorten memory_seconds or use longer clips.",
+                if least_frames == shortest
+                else f"At least {shortest} are needed for a memory of {unpredicted + 1} frames.",
+                "Use longer clips." if least_frames == shortest else "Shorten memory_seconds or use longer clips.",
             )
-        window = max(warm_up + round(settings.window_seconds * aligned.frame_rate), least_frames)
+        window = max(unpredicted + round(settings.window_seconds * aligned.frame_rate), least_frames)
         self.window = min(window, int(lengths.max()))
         # trials are learned from in proportion to their length, but for those that end before much can be predicted
         self.lengths, chance = lengths, np.where(lengths < shortest, 0, lengths)
         self.chance = chance / chance.sum()
-        self.n_steps = max(1, round(lengths.sum() / (self.window - warm_up) / settings.batch_windows))
+        self.n_steps = max(1, round(lengths.sum() / (self.window - unpredicted) / settings.batch_windows))
 
     def draw(self, order: np.random.Generator) -> list[Stretch]:
         """Draw the stretches of a batch, which are of one length."""
@@ -155,20 +164,23 @@ class Batches:
         """Read what stretches of one length hold."""
         windows, patches = [one.window for one in stretches], [one.patch for one in stretches]
         video, behavior = window_video(self.aligned, windows)
-        seen = observe(self.aligned, windows, warm_up=self.warm_up)
+        seen = self._observe(windows)
         if not any(patches):
             return Batch(video, behavior, [seen])
         sources = [window if patch is None else patch.window for window, patch in zip(windows, patches, strict=True)]
         pasted_video, pasted_behavior = window_video(self.aligned, sources)
         paste(video, pasted_video, patches)
         paste_behavior(behavior, pasted_behavior, patches)
-        pasted = observe(self.aligned, sources, warm_up=self.warm_up)
+        pasted = self._observe(sources)
         share = torch.tensor([0.0 if patch is None else patch.share for patch in patches])[:, None, None]
         for group in seen:
             group.known *= 1 - share
         for group in pasted:
             group.known *= share
         return Batch(video, behavior, [seen, pasted])
+
+    def _observe(self, windows: Sequence[Window]) -> list[Observation]:
+        return observe(self.aligned, windows, warm_up=self.warm_up, look_ahead=self.look_ahead)
 
     def _draw_window(self, order: np.random.Generator, index: int, n_frames: int) -> Window:
         return Window(self.train_trials[index], int(order.integers(0, self.lengths[index] - n_frames + 1)), n_frames)

@@ -1,4 +1,4 @@
-"""The part of an encoder that all ROIs and sessions share: from video to feature maps."""
+"""The core of quadrature pairs: from video to feature maps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["QuadratureCore"]
+from nwbrecon.encoding.parts import Core
+
+__all__ = ["QuadratureCore", "quadrature_filters"]
 
 
-class QuadratureCore(nn.Module):
+class QuadratureCore(Core):
     """Strided (1+2)-D filters in quadrature pairs, divided by local contrast.
 
     A few temporal kernels filter every pixel; spatial filters over these (so that space and time need not be separable)
@@ -27,8 +29,9 @@ class QuadratureCore(nn.Module):
     temporal_kernels
         Number of temporal kernels.
     memory
-        Length of the temporal kernels (frames). The core is causal: a feature depends on this frame and the
-        ``memory - 1`` before it.
+        Length of the temporal kernels (frames): a feature depends on this frame and the ``memory - 1`` before it.
+    ahead
+        Frames after it that it also depends on; the core is causal with none.
     kernel_size
         Rows and columns of the spatial filters (pixels), odd.
     stride
@@ -47,6 +50,7 @@ class QuadratureCore(nn.Module):
         channels: int,
         temporal_kernels: int,
         memory: int,
+        ahead: int = 0,
         kernel_size: int,
         stride: int,
         temporal_stride: int,
@@ -55,10 +59,11 @@ class QuadratureCore(nn.Module):
     ) -> None:
         super().__init__()
         self.memory, self.stride, self.temporal_stride = memory, stride, temporal_stride
+        self.channels, self.past, self.ahead = channels, memory - 1, ahead
         generator = torch.Generator().manual_seed(seed)
-        temporal = _temporal_kernels(temporal_kernels, memory, frame_rate)
+        temporal = _temporal_kernels(temporal_kernels, memory, frame_rate, ahead)
         self.temporal = nn.Parameter(temporal)
-        spatial = _quadrature_filters(temporal, channels, kernel_size, frame_rate, generator)
+        spatial = quadrature_filters(temporal, channels, kernel_size, frame_rate, generator, ahead=ahead)
         self.spatial = nn.Parameter(spatial.contiguous(memory_format=torch.channels_last))
         # softplus of this is the strength of the division by local contrast
         self.normalization = nn.Parameter(torch.tensor(0.0))
@@ -98,8 +103,9 @@ class QuadratureCore(nn.Module):
         """Temporal kernels as ``(kernel, step, time)`` matrices: one matrix product beats thin convolutions."""
         frame = torch.arange(time, device=self.temporal.device)
         lag = frame[:: self.temporal_stride, None] - frame[None]
-        known = (lag >= 0) & (lag < self.memory)
-        return torch.where(known, self.temporal[:, lag.clamp(0, self.memory - 1)], 0.0)
+        known = (lag >= -self.ahead) & (lag < self.memory)
+        # the first lags are negative
+        return torch.where(known, self.temporal[:, (lag + self.ahead).clamp(0, self.temporal.shape[1] - 1)], 0.0)
 
     @torch.no_grad()
     def rescale(self, video: Tensor) -> None:
@@ -108,24 +114,28 @@ class QuadratureCore(nn.Module):
         self.spatial.div_(deviation.clamp_min(1e-6)[:, None, None, None])
 
 
-def _temporal_kernels(count: int, memory: int, frame_rate: float) -> Tensor:
+def _temporal_kernels(count: int, memory: int, frame_rate: float, ahead: int = 0) -> Tensor:
     """Smooth bumps that tile the memory, narrow for the recent and wide for the distant past: ``(kernel, lag)``."""
-    lag = torch.arange(memory, dtype=torch.float32)
-    centers = torch.linspace(0.065, 0.32, count)[:, None] * frame_rate
-    widths = (0.062 + 0.13 * (centers / frame_rate - 0.065)) * frame_rate
+    lag = torch.arange(-ahead, memory, dtype=torch.float32)
+    centers = torch.linspace(0.065 - ahead / frame_rate, 0.32, count)[:, None] * frame_rate
+    widths = (0.062 + 0.13 * (centers / frame_rate - 0.065).abs()) * frame_rate
     bumps = torch.exp(-(((lag - centers) / widths) ** 2) / 1.2)
     return bumps / bumps.norm(dim=1, keepdim=True)
 
 
-def _quadrature_filters(
-    temporal: Tensor, channels: int, size: int, frame_rate: float, generator: torch.Generator
+def quadrature_filters(
+    temporal: Tensor, channels: int, size: int, frame_rate: float, generator: torch.Generator, *, ahead: int = 0
 ) -> Tensor:
-    """Pairs of spatio-temporal Gabor filters a quarter cycle apart: ``(channel, kernel, row, column)``."""
+    """Pairs of spatio-temporal Gabor filters a quarter cycle apart: ``(channel, kernel, row, column)``.
+
+    Of kernels ``(kernel, lag)`` that reach some frames ahead, the first lags are negative, and every other pair has its
+    middle so much earlier.
+    """
 
     def uniform(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
-    lag = torch.arange(temporal.shape[1]) / frame_rate
+    lags = torch.arange(temporal.shape[1]) / frame_rate
     offset = torch.arange(size) - size // 2
     y, x = torch.meshgrid(offset, offset, indexing="ij")
     filters = torch.empty(channels, temporal.shape[0], size, size)
@@ -138,6 +148,8 @@ def _quadrature_filters(
         # most of the response to uniform light is taken away, as in cortex
         in_space = [part - 0.7 * envelope * part.sum() / envelope.sum() for part in in_space]
         in_space = [part / part.norm() for part in in_space]
+        # exactly as it is without any frames ahead
+        lag = lags - ahead / frame_rate * (1 - pair % 2) if ahead else lags
         beat = 2 * math.pi * uniform(1.0, 3.5) * (lag - 0.1) + uniform(0, 2 * math.pi)
         window = torch.exp(-(((lag - 0.12) / 0.09) ** 2))
         in_time = [_in_basis(window * wave, temporal) for wave in (torch.cos(beat), torch.sin(beat))]

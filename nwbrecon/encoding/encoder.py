@@ -12,20 +12,25 @@ from torch.nn import functional
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
-from nwbrecon.encoding.core import QuadratureCore
+from nwbrecon.encoding.composition import make_core, make_readout
+from nwbrecon.encoding.delays import PlaneDelays
 from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter
-from nwbrecon.encoding.readout import PointReadout
+from nwbrecon.encoding.parts import Core, Readout
 from nwbrecon.encoding.trainable import Pace, TrainableEncoder
 from nwbrecon.storage import digest
 
-__all__ = ["Encoder", "VideoEncoder"]
+__all__ = ["Encoder", "VideoEncoder", "look_ahead"]
 
 GAZE_NAMES = ("gaze_x", "gaze_y")
 
 
 class Encoder(Protocol):
-    """Anything that predicts rates from video and behavior, differentiably."""
+    """Anything that predicts rates from video and behavior, differentiably.
+
+    One whose rates also depend on later frames has a ``look_ahead`` as well: the number of frames at the end of a video
+    for which the prediction lacks its future.
+    """
 
     @property
     def warm_up(self) -> int:
@@ -39,6 +44,11 @@ class Encoder(Protocol):
         the units of the aligned session, NaN where missing.
         """
         ...
+
+
+def look_ahead(encoder: Encoder) -> int:
+    """Frames at the end of a video for which the prediction lacks its future; none where the encoder does not say."""
+    return getattr(encoder, "look_ahead", 0)
 
 
 class VideoEncoder(TrainableEncoder):
@@ -58,6 +68,29 @@ class VideoEncoder(TrainableEncoder):
         Behavioral variables, in the order in which they come; may be empty.
     seed
         Seed of the initial weights.
+    groups
+        Number of ROIs of each response group, for their delays; ``None`` takes all for one.
+    core, readout
+        Modules of one's own in place of those that the settings name; what is made of them can be kept only as a state
+        dict, since no settings describe it.
+
+    Examples
+    --------
+    >>> settings = EncoderSettings(core="factorized", readout="factorized", channels=8)
+    >>> encoder = VideoEncoder(settings, n_rois=3, frame_size=(12, 20), frame_rate=30.0)
+    >>> encoder.predict_rates(torch.zeros(1, 1, 45, 12, 20), torch.zeros(1, 45, 0)).shape
+    torch.Size([1, 3, 45])
+
+    The same of objects:
+
+    >>> from nwbrecon.encoding import FactorizedCore, MaskReadout
+    >>> core = FactorizedCore(channels=8, memory=15, kernel_size=9, stride=2, temporal_stride=2, frame_rate=30.0)
+    >>> readout = MaskReadout(3, core.channels, (6, 10))
+    >>> composed = VideoEncoder(
+    ...     EncoderSettings(), n_rois=3, frame_size=(12, 20), frame_rate=30.0, core=core, readout=readout
+    ... )
+    >>> composed.load_state_dict(encoder.state_dict())
+    <All keys matched successfully>
     """
 
     video_mean: Tensor
@@ -73,27 +106,23 @@ class VideoEncoder(TrainableEncoder):
         frame_size: tuple[int, int],
         frame_rate: float,
         behavior_names: tuple[str, ...] = (),
+        groups: tuple[int, ...] | None = None,
         seed: int = 0,
+        core: Core | None = None,
+        readout: Readout | None = None,
     ) -> None:
         super().__init__()
         self.settings, self.frame_size, self.frame_rate = settings, frame_size, frame_rate
         self.n_rois, self.behavior_names = n_rois, tuple(behavior_names)
-        memory = max(2, round(settings.memory_seconds * frame_rate))
-        self.core = QuadratureCore(
-            channels=settings.channels,
-            temporal_kernels=settings.temporal_kernels,
-            memory=memory,
-            kernel_size=settings.kernel_size,
-            stride=settings.stride,
-            temporal_stride=settings.temporal_stride,
-            frame_rate=frame_rate,
-            seed=seed,
+        self.composed = core is not None or readout is not None
+        self.core = make_core(settings, frame_rate=frame_rate, seed=seed) if core is None else core
+        self.readout = (
+            make_readout(settings, self.core, n_rois=n_rois, frame_size=frame_size) if readout is None else readout
         )
-        map_size = (-(-frame_size[0] // settings.stride), -(-frame_size[1] // settings.stride))
-        self.readout = PointReadout(n_rois, settings.channels, map_size)
         gaze = tuple(self.behavior_names.index(name) for name in GAZE_NAMES if name in self.behavior_names)
         self.shifter: GazeShifter | None = None
         self.gain: BehaviorGain | None = None
+        self.delays = PlaneDelays(groups or (n_rois,), frame_rate) if settings.plane_delay else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if settings.gaze_shift and gaze:
@@ -109,19 +138,30 @@ class VideoEncoder(TrainableEncoder):
     def warm_up(self) -> int:
         """Frames at the start of a video for which the prediction lacks its past."""
         # the rate of a step that lacks some of its past holds until the next step
-        stride = self.settings.temporal_stride
-        return -(-(self.core.memory - 1) // stride) * stride
+        stride = self.core.temporal_stride
+        past = self.core.past + (self.delays.reach[0] if self.delays is not None else 0)
+        return -(-past // stride) * stride
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames at the end of a video for which the prediction lacks its future."""
+        return self.core.ahead + (self.delays.reach[1] if self.delays is not None else 0)
+
+    @property
+    def plane_delays(self) -> Tensor | None:
+        """``(group,)`` what was learned to be added to the clock of each response group (s); ``None`` for nothing."""
+        return None if self.delays is None else self.delays.seconds
 
     @property
     def positions(self) -> Tensor:
         """``(roi, 2)`` row and column of receptive fields from the center of the screen (pixels)."""
-        stride = self.settings.stride
+        stride, position = self.core.stride, self.readout.positions
         # the first feature is centered on the first pixel, and the last need not be on the last
         middle = [
             stride * (cells - 1) / 2 - (pixels - 1) / 2
             for cells, pixels in zip(self.readout.map_size, self.frame_size, strict=True)
         ]
-        return self.readout.position * stride + self.readout.position.new_tensor(middle)
+        return position * stride + position.new_tensor(middle)
 
     @property
     def shared(self) -> nn.ModuleDict:
@@ -164,9 +204,10 @@ class VideoEncoder(TrainableEncoder):
         return initialize(self, aligned, trials)
 
     def pace(self, name: str) -> Pace:
-        """Positions and spreads learn fast, without decay, all else as the settings say."""
-        # they are in feature widths and must be free to move; decay would pull them to the center
-        return Pace(10.0, decays=False) if name in ("readout.position", "readout.log_spread") else Pace()
+        """As core, readout and delays say, all else as the settings do."""
+        part, _, own = name.partition(".")
+        paced = getattr(self, part)
+        return paced.pace(own) if isinstance(paced, Core | Readout | PlaneDelays) else Pace()
 
     def penalty(self, settings: TrainingSettings) -> Tensor:
         """Penalties on the readout and on the gain."""
@@ -174,7 +215,7 @@ class VideoEncoder(TrainableEncoder):
 
     def readout_size(self) -> Tensor:
         """Mean over ROIs of the summed absolute weights that belong to one ROI alone: what little data can overfit."""
-        return (self.readout.linear.abs().sum() + self.readout.energy.abs().sum()) / self.n_rois
+        return self.readout.size() / self.n_rois
 
     def gain_size(self) -> Tensor:
         """Mean over ROIs of the summed squared weights from behavior to gain."""
@@ -182,8 +223,8 @@ class VideoEncoder(TrainableEncoder):
             return self.readout.bias.new_zeros(())
         return self.gain.out.weight.square().sum() / self.n_rois
 
-    def features(self, video: Tensor, behavior: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature maps of the picture on the retina and their suppression; see `QuadratureCore`."""
+    def features(self, video: Tensor, behavior: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Feature maps of the picture on the retina and their suppression; see `Core`."""
         video = (video - self.video_mean) / self.video_std
         if self.shifter is not None:
             video = self.shifter(video, self._standardized(behavior))
@@ -193,9 +234,11 @@ class VideoEncoder(TrainableEncoder):
         """Rates ``(batch, roi, time)``; see `Encoder.predict_rates`."""
         drive = self.readout(*self.features(video, behavior))
         # a step's rate holds until the next step
-        drive = drive.repeat_interleave(self.settings.temporal_stride, dim=2)[:, :, : video.shape[2]]
+        drive = drive.repeat_interleave(self.core.temporal_stride, dim=2)[:, :, : video.shape[2]]
         rates = functional.softplus(drive)
-        return rates if self.gain is None else rates * self.gain(self._standardized(behavior))
+        if self.gain is not None:
+            rates = rates * self.gain(self._standardized(behavior))
+        return rates if self.delays is None else self.delays(rates)
 
     def _standardized(self, behavior: Tensor) -> Tensor:
         # a missing value says nothing: it takes the place of the mean

@@ -92,6 +92,19 @@ class EncoderEnsemble(nn.Module):
         return max(member.warm_up for member in self.encoders)
 
     @property
+    def look_ahead(self) -> int:
+        """Frames at the end of a video for which the prediction lacks its future."""
+        return max(member.look_ahead for member in self.encoders)
+
+    @property
+    def plane_delays(self) -> pd.Series | None:
+        """Learned delay of each response group by its name (s), mean of members; ``None`` where none was learned."""
+        learned = [delays for member in self.encoders if (delays := member.plane_delays) is not None]
+        if not learned:
+            return None
+        return pd.Series(torch.stack(learned).mean(dim=0).cpu().numpy(), self.rois["group"].unique())
+
+    @property
     def least_frames(self) -> int:
         """Frames of the shortest video that can be predicted."""
         return max(member.least_frames for member in self.encoders)
@@ -169,7 +182,19 @@ class EncoderEnsemble(nn.Module):
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole."""
+        """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole.
+
+        Raises
+        ------
+        EncoderError
+            If an encoder has a core or a readout that no settings name.
+        """
+        if any(getattr(member, "composed", False) for member in self.encoders):
+            raise EncoderError(
+                "An encoder was put together from modules of one's own.",
+                "Only what settings describe can be made anew from a folder.",
+                "Keep its state_dict(), and load it into an encoder that is put together in the same way.",
+            )
         first = self.encoders[0]
         arrays: dict[str, Any] = {
             "dispersion": self.dispersion,
@@ -232,6 +257,7 @@ class EncoderEnsemble(nn.Module):
                 frame_size=tuple(kept["frame_size"]),
                 frame_rate=kept["frame_rate"],
                 behavior_names=tuple(kept["behavior_names"]),
+                groups=tuple(pd.Series(kept["rois"]["group"]).value_counts(sort=False)),
             )
             prefix = f"member.{index}."
             weights = {
@@ -289,10 +315,19 @@ class EncoderEnsemble(nn.Module):
 
     def __repr__(self) -> str:
         correlation = float(np.nanmean(self.validation_scores))
-        return (
+        lines = [
             f"EncoderEnsemble: {len(self.members)} member(s), {self.n_rois} ROIs, single-trial correlation "
-            f"{correlation:.3f} on validation clips\n  {self.gate['sentence']}"
-        )
+            f"{correlation:.3f} on validation clips",
+            self.gate["sentence"],
+            *self._delays_text(),
+        ]
+        return "\n  ".join(lines)
+
+    def _delays_text(self) -> list[str]:
+        if self.plane_delays is None:
+            return []
+        told = ", ".join(f"{name} {1000 * seconds:+.0f} ms" for name, seconds in self.plane_delays.items())
+        return [f"Learned delays of the planes' clocks: {told}."]
 
     def _repr_html_(self) -> str:
         scores = self.validation_scores[np.isfinite(self.validation_scores)]
@@ -316,7 +351,7 @@ class EncoderEnsemble(nn.Module):
                 *(f"{q:.3f}" for q in quarters),
             ),
         ]
-        verdict = [str(gate["sentence"])] if "sentence" in gate else []
+        verdict = [*([str(gate["sentence"])] if "sentence" in gate else []), *self._delays_text()]
         return block("Encoder", list_html(verdict), table_html(rows), table_html(correlations))
 
 

@@ -7,8 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from nwbrecon.encoding.core import QuadratureCore
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.readout import PointReadout
 from nwbrecon.encoding.trainable import TrainableEncoder
 
 __all__ = ["receptive_fields"]
@@ -19,8 +21,9 @@ def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
 
     The squared sensitivity at a pixel is that of the ROI's linear filter, summed over the past, plus that of each
     quadrature pair by its weight. The field's position is its center of mass, its size the root of the mean squared
-    distance from there: for a Gaussian profile, that Gaussian's standard deviation. Of an encoder that reads the whole
-    screen (DwiseNeuro), the position is the one that a linear fit found before training, and the size is not known.
+    distance from there: for a Gaussian profile, that Gaussian's standard deviation. Of factorized cores and readouts
+    the position is where the readout looks, and of an encoder that reads the whole screen (DwiseNeuro) it is the one
+    that a linear fit found before training; the size is then not known.
 
     Parameters
     ----------
@@ -31,18 +34,21 @@ def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a ROI: ``row`` and ``column`` (pixels from the top left pixel's center) and ``size`` (pixels); size is
-        NaN for an ROI that no feature drives.
+        NaN for an ROI that no feature drives, and where it is not known.
     """
     tables = [
-        _of_filters(member) if isinstance(member, VideoEncoder) else _of_linear_fit(member)
+        _of_filters(member.core, member.readout)
+        if isinstance(member, VideoEncoder)
+        and isinstance(member.core, QuadratureCore)
+        and isinstance(member.readout, PointReadout)
+        else _of_positions(member)
         for member in encoder.encoders
     ]
     return pd.DataFrame(np.mean(tables, axis=0), columns=["row", "column", "size"])
 
 
 @torch.no_grad()
-def _of_filters(member: VideoEncoder) -> np.ndarray:
-    readout, core = member.readout, member.core
+def _of_filters(core: QuadratureCore, readout: PointReadout) -> np.ndarray:
     sensitivity = _sensitivity(core.spatial, core.temporal @ core.temporal.T, readout.linear, readout.energy)
     side = sensitivity.shape[-1]
     offset = torch.arange(side, dtype=torch.float64) - side // 2
@@ -58,7 +64,7 @@ def _of_filters(member: VideoEncoder) -> np.ndarray:
     return torch.cat([center, size[:, None]], dim=1).numpy()
 
 
-def _of_linear_fit(member: TrainableEncoder) -> np.ndarray:
+def _of_positions(member: TrainableEncoder) -> np.ndarray:
     center = member.positions.cpu().numpy() + (np.array(member.frame_size) - 1) / 2
     return np.concatenate([center, np.full((len(center), 1), np.nan)], axis=1)
 

@@ -7,7 +7,7 @@ cells too, that gradient descent would be long in finding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,10 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from nwbrecon.alignment import AlignedSession
-from nwbrecon.encoding.observation import Window, observe, window_video
-from nwbrecon.encoding.readout import pair_energy
+from nwbrecon.alignment import AlignedGroup, AlignedSession
+from nwbrecon.encoding.delays import LONGEST_DELAY, shifted
+from nwbrecon.encoding.observation import Observation, Window, observe, window_video
+from nwbrecon.encoding.parts import pair_energy
 from nwbrecon.errors import EncoderError
 from nwbrecon.progress import progress
 
@@ -31,6 +32,8 @@ __all__ = ["behavior_units", "initialize", "mean_rates", "scale_core"]
 _RIDGE = 0.03
 # more data than this adds little to where a receptive field is
 _MOST_MINUTES = 15
+# ROIs of a response group by which its delay is found
+_ROIS_FOR_DELAY = 40
 
 
 @torch.no_grad()
@@ -92,50 +95,103 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     windows = [Window(trial, 0, int(aligned.trials.at[trial, "n_frames"])) for trial in trials]
 
     encoder.eval()
-    every = min(4, len(windows))
-    fits = [_LinearFit() for _ in aligned.groups]
-    for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
-        features, suppression = (maps[0] for maps in encoder.features(*window_video(aligned, [window])))
-        # (position, step, feature), the energies of the pairs beside the features
-        local = features.permute(2, 3, 0, 1).flatten(0, 1)
-        local = torch.cat([local, pair_energy(local)], dim=2) * suppression.permute(1, 2, 0).flatten(0, 1)[:, :, None]
-        for fit, seen in zip(fits, observe(aligned, [window], warm_up=encoder.warm_up), strict=True):
-            # every fourth clip is held out of the fit, or the last of fewer
-            fit.add(
-                local,
-                _by_step(seen.weights[0], encoder.core.temporal_stride),
-                seen.measured[0],
-                seen.known[0],
-                held_out=index > 0 and index % every == every - 1,
-            )
+    if encoder.delays is not None:
+        encoder.delays.start(torch.from_numpy(_find_delays(encoder, aligned, windows)))
+    fits = _fit_everywhere(encoder, aligned, windows)
 
     readout, scores = encoder.readout, []
-    map_size = readout.map_size
-    channels = readout.linear.shape[1]
+    map_size, channels = readout.map_size, encoder.core.channels
     for fit, seen, group in zip(fits, observe(aligned, windows[:1]), aligned.groups, strict=True):
-        if False not in fit.sums:
-            raise EncoderError(
-                f"{group.name} measured nothing in the training trials.",
-                "At least one sample of one ROI was expected.",
-                "Leave the plane out, or correct its clock.",
-            )
-        score, weights = fit.solve()
-        smooth = ndimage.gaussian_filter(score.reshape(*map_size, -1).numpy(), (0.7, 0.7, 0)).reshape(score.shape)
-        best = torch.from_numpy(smooth.argmax(axis=0))
+        smooth, weights, best = fit.places(map_size, group)
         roi = torch.arange(len(best))
         rows, columns = best // map_size[1], best % map_size[1]
         center = torch.tensor([(map_size[0] - 1) / 2, (map_size[1] - 1) / 2])
-        readout.position[seen.rois] = torch.stack([rows, columns], dim=1) - center
         # from activity per sample to the drive of a softplus per frame, linearized at the mean rate
         frames_per_sample = group.interval * aligned.frame_rate
         rate = (fit.mean_activity() / frames_per_sample).clamp_min(1e-3)
         bias = torch.log(torch.expm1(rate))
         slope = torch.sigmoid(bias).clamp_min(0.05) * frames_per_sample
         chosen = weights[best, :, roi] / slope[:, None]
-        readout.linear[seen.rois], readout.energy[seen.rois] = chosen[:, :channels], chosen[:, channels:]
-        readout.bias[seen.rois] = bias - (chosen * fit.mean_features()[best]).sum(dim=1)
+        readout.place(
+            seen.rois,
+            torch.stack([rows, columns], dim=1) - center,
+            linear=chosen[:, :channels],
+            energy=chosen[:, channels:],
+            bias=bias - (chosen * fit.mean_features()[best]).sum(dim=1),
+        )
         scores.append(smooth.max(axis=0))
     return np.concatenate(scores)
+
+
+def _fit_everywhere(encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window]) -> list[_LinearFit]:
+    """Regress the activity of every ROI on the features at every position, one fit a response group."""
+    fits = [_LinearFit() for _ in aligned.groups]
+    shifts = torch.zeros(len(fits)) if encoder.delays is None else encoder.delays.seconds * encoder.frame_rate
+    for held_out, local, seen_by in _features_and_samples(encoder, aligned, windows):
+        for fit, seen, shift in zip(fits, seen_by, shifts, strict=True):
+            fit.add(
+                local,
+                _by_step(_earlier(seen.weights[0], shift), encoder.core.temporal_stride),
+                seen.measured[0],
+                seen.known[0],
+                held_out=held_out,
+            )
+    return fits
+
+
+def _find_delays(encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window]) -> np.ndarray:
+    """Delay of each response group (s) at which the linear fit predicts held-out activity best.
+
+    Readouts can make up for some of a delay, so that descent from zero ends halfway. The best ROIs of a group are
+    fitted at their positions with one delay after the other, and the peak of their mean score lies on a parabola.
+    """
+    rate, stride = encoder.frame_rate, encoder.core.temporal_stride
+    most = int(LONGEST_DELAY * rate / stride)
+    shifts = stride * torch.arange(-most, most + 1)
+    places, rois = [], []
+    for fit, group in zip(_fit_everywhere(encoder, aligned, windows), aligned.groups, strict=True):
+        smooth, _, best = fit.places(encoder.readout.map_size, group)
+        chosen = np.sort(np.argsort(-smooth.max(axis=0))[:_ROIS_FOR_DELAY])
+        rois.append(chosen)
+        places.append(best[chosen])
+    fits = [[_LinearFit() for _ in shifts] for _ in places]
+    for held_out, local, seen_by in _features_and_samples(encoder, aligned, windows):
+        for of_group, seen, at, chosen in zip(fits, seen_by, places, rois, strict=True):
+            for fit, shift in zip(of_group, shifts, strict=True):
+                weights = _by_step(_earlier(seen.weights[0], shift), stride)
+                measured, known = (values[0][:, chosen] for values in (seen.measured, seen.known))
+                fit.add(local[at], weights, measured, known, held_out=held_out)
+    delays = []
+    for of_group in fits:
+        score = np.array([float(fit.solve()[0].diagonal().mean()) for fit in of_group])
+        peak = int(score.argmax())
+        beside = score[max(0, peak - 1) : peak + 2]
+        bend = 2 * beside[1] - beside[0] - beside[2] if len(beside) == 3 and 0 < peak < len(score) - 1 else 0.0
+        offset = 0.5 * (beside[2] - beside[0]) / bend if bend > 0 else 0.0
+        delays.append((float(shifts[peak]) + stride * offset) / rate)
+    return np.array(delays, dtype=np.float32)
+
+
+def _features_and_samples(
+    encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window]
+) -> Iterator[tuple[bool, Tensor, list[Observation]]]:
+    """Whether a clip is held out of the fit, its features ``(position, step, feature)``, and what was measured."""
+    every = min(4, len(windows))
+    for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
+        features, suppression = encoder.features(*window_video(aligned, [window]))
+        # the energies of the pairs beside the features
+        local = features[0].permute(2, 3, 0, 1).flatten(0, 1)
+        local = torch.cat([local, pair_energy(local)], dim=2)
+        if suppression is not None:
+            local = local * suppression[0].permute(1, 2, 0).flatten(0, 1)[:, :, None]
+        seen_by = observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=encoder.look_ahead)
+        # every fourth clip is held out of the fit, or the last of fewer
+        yield index > 0 and index % every == every - 1, local, seen_by
+
+
+def _earlier(weights: Tensor, shift: Tensor) -> Tensor:
+    """Weights ``(sample, time)`` of rates that are to be shifted, to those of the rates before that."""
+    return shifted(weights, -shift) if shift else weights
 
 
 def behavior_units(aligned: AlignedSession, trials: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -185,6 +241,24 @@ class _LinearFit:
         new = [x.transpose(1, 2) @ x, x.transpose(1, 2) @ measured, y.sum(dim=0)]
         old = self.sums.get(held_out)
         self.sums[held_out] = new if old is None else [a + b for a, b in zip(old, new, strict=True)]
+
+    def places(self, map_size: tuple[int, int], group: AlignedGroup) -> tuple[np.ndarray, Tensor, Tensor]:
+        """Smooth score ``(position, roi)``, weights as of `solve`, and the best position of each ROI.
+
+        Raises
+        ------
+        EncoderError
+            If the group measured nothing.
+        """
+        if False not in self.sums:
+            raise EncoderError(
+                f"{group.name} measured nothing in the training trials.",
+                "At least one sample of one ROI was expected.",
+                "Leave the plane out, or correct its clock.",
+            )
+        score, weights = self.solve()
+        smooth = ndimage.gaussian_filter(score.reshape(*map_size, -1).numpy(), (0.7, 0.7, 0)).reshape(score.shape)
+        return smooth, weights, torch.from_numpy(smooth.argmax(axis=0))
 
     def mean_activity(self) -> Tensor:
         gram, cross, _ = self.sums[False]

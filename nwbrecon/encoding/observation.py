@@ -71,13 +71,13 @@ class Observation:
         """Rates ``(batch, roi of all groups, time)`` to expected values ``(batch, sample, roi)``."""
         return torch.einsum("bst,brt->bsr", self.weights, rates[:, self.rois])
 
-    def ending_in(self, frames: slice) -> Observation:
-        """Keep the samples whose last frame is among some, and no frame after these; of a batch of one."""
+    def ending_in(self, frames: slice, n_frames: int) -> Observation:
+        """Keep the samples whose last frame is among some, and the first ``n_frames`` frames; of a batch of one."""
         weighs = self.weights[0] > 0
         ends = weighs[:, frames].any(dim=1) & ~weighs[:, frames.stop :].any(dim=1)
         return replace(
             self,
-            weights=self.weights[:, ends, : frames.stop],
+            weights=self.weights[:, ends, :n_frames],
             measured=self.measured[:, ends],
             known=self.known[:, ends],
         )
@@ -94,7 +94,12 @@ class Observation:
 
 
 def observe(
-    aligned: AlignedSession, windows: Sequence[Window], *, warm_up: int = 0, device: torch.device | str = "cpu"
+    aligned: AlignedSession,
+    windows: Sequence[Window],
+    *,
+    warm_up: int = 0,
+    look_ahead: int = 0,
+    device: torch.device | str = "cpu",
 ) -> list[Observation]:
     """Gather what every response group measured during windows of one length.
 
@@ -104,9 +109,9 @@ def observe(
         The session.
     windows
         Windows of equal length.
-    warm_up
-        Frames at the start of each window for which no prediction is possible; samples that reach into them are not
-        known. So are samples that reach into frames that are not valid.
+    warm_up, look_ahead
+        Frames at the start and at the end of each window for which no prediction is possible; samples that reach into
+        them are not known. So are samples that reach into frames that are not valid.
     device
         Where the tensors are to lie.
 
@@ -117,7 +122,7 @@ def observe(
     """
     observations, first_roi = [], 0
     frame_interval = 1 / aligned.frame_rate
-    usable = [_usable_frames(aligned, window, warm_up) for window in windows]
+    usable = [_usable_frames(aligned, window, warm_up, look_ahead) for window in windows]
     for group in aligned.groups:
         parts = []
         for window, frames in zip(windows, usable, strict=True):
@@ -155,7 +160,7 @@ def samples_seen(group: AlignedGroup, start: float, stop: float) -> slice:
     return slice(first, int(np.searchsorted(group.timestamps, stop, side="right")))
 
 
-def _usable_frames(aligned: AlignedSession, window: Window, warm_up: int) -> np.ndarray:
+def _usable_frames(aligned: AlignedSession, window: Window, warm_up: int, look_ahead: int) -> np.ndarray:
     """Frames of a window that may take part in a prediction; those outside the trial count as usable."""
     row = aligned.trials.loc[window.trial]
     usable = np.ones(window.n_frames, dtype=bool)
@@ -163,6 +168,7 @@ def _usable_frames(aligned: AlignedSession, window: Window, warm_up: int) -> np.
     within = (inside >= 0) & (inside < row["n_frames"])
     usable[within] = aligned.valid[int(row["first_frame"]) + inside[within]]
     usable[:warm_up] = False
+    usable[max(0, window.n_frames - look_ahead) :] = False
     return usable
 
 

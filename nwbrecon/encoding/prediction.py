@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding.device import device_of
-from nwbrecon.encoding.encoder import Encoder
+from nwbrecon.encoding.encoder import Encoder, look_ahead
 from nwbrecon.encoding.observation import Window, observe, window_video
 from nwbrecon.metrics import correlation
 
@@ -49,7 +49,8 @@ def predict_samples(
         if videos is not None and trial in videos:
             video = videos[trial].to(device)
         rates = encoder.predict_rates(video, behavior)
-        for part, seen in zip(parts, observe(aligned, [window], warm_up=encoder.warm_up, device=device), strict=True):
+        seen_by = observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=look_ahead(encoder), device=device)
+        for part, seen in zip(parts, seen_by, strict=True):
             unknown = seen.known[0].cpu().numpy() == 0
             expected = np.where(unknown, np.nan, seen.expected(rates)[0].cpu().numpy())
             part.append((expected, np.where(unknown, np.nan, seen.measured[0].cpu().numpy())))

@@ -1,4 +1,4 @@
-"""The part of an encoder that belongs to one session: from feature maps to each ROI."""
+"""The readout whose ROIs read at points: from feature maps to each ROI."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PointReadout", "pair_energy", "set_dropout"]
+from nwbrecon.encoding.parts import Readout, pair_energy
+from nwbrecon.encoding.trainable import Pace
 
-# keeps the energy smooth where both filters of a pair are silent
-_ENERGY_FLOOR = 0.1
+__all__ = ["PointReadout"]
 
 
-class PointReadout(nn.Module):
+class PointReadout(Readout):
     """Each ROI reads all features at its own, learned position, and the energy of each quadrature pair there.
 
     During training the position is jittered, with a learned spread, so that it can find its way (the Gaussian readout
@@ -33,8 +33,6 @@ class PointReadout(nn.Module):
     def __init__(self, n_rois: int, channels: int, map_size: tuple[int, int]) -> None:
         super().__init__()
         self.map_size = map_size
-        # share of the weights that are left out of a step of training
-        self.dropout = 0.0
         # in units of features, from the center of the map
         self.position = nn.Parameter(torch.zeros(n_rois, 2))
         self.log_spread = nn.Parameter(torch.full((n_rois,), math.log(0.02 * sum(map_size) / 2)))
@@ -42,12 +40,7 @@ class PointReadout(nn.Module):
         self.energy = nn.Parameter(torch.zeros(n_rois, channels // 2))
         self.bias = nn.Parameter(torch.zeros(n_rois))
 
-    @property
-    def n_rois(self) -> int:
-        """Number of ROIs."""
-        return self.bias.shape[0]
-
-    def forward(self, features: Tensor, suppression: Tensor) -> Tensor:
+    def forward(self, features: Tensor, suppression: Tensor | None) -> Tensor:
         """Drive of each ROI.
 
         Parameters
@@ -55,7 +48,7 @@ class PointReadout(nn.Module):
         features
             ``(batch, time, channel, rows, columns)``.
         suppression
-            ``(batch, time, rows, columns)`` factor on what is read at each place.
+            ``(batch, time, rows, columns)`` factor on what is read at each place; ``None`` for 1 everywhere.
 
         Returns
         -------
@@ -64,12 +57,32 @@ class PointReadout(nn.Module):
         """
         # in reduced precision positions would snap to places, and sums over features lose their tail
         with torch.autocast(features.device.type, enabled=False):
-            return self._drive(features.to(self.bias.dtype), suppression.to(self.bias.dtype))
+            factor = None if suppression is None else suppression.to(self.bias.dtype)
+            return self._drive(features.to(self.bias.dtype), factor)
 
-    def _drive(self, features: Tensor, suppression: Tensor) -> Tensor:
+    @property
+    def positions(self) -> Tensor:
+        """``(roi, 2)`` row and column where each ROI reads, in features from the center of the map."""
+        return self.position
+
+    @torch.no_grad()
+    def place(self, rois: slice, position: Tensor, linear: Tensor, energy: Tensor, bias: Tensor) -> None:
+        """Start from a linear fit; see `Readout.place`."""
+        self.position[rois], self.linear[rois], self.energy[rois], self.bias[rois] = position, linear, energy, bias
+
+    def size(self) -> Tensor:
+        """Sum of the absolute weights of all ROIs."""
+        return self.linear.abs().sum() + self.energy.abs().sum()
+
+    def pace(self, name: str) -> Pace:
+        """Positions and spreads learn fast, without decay, all else as the settings say."""
+        # they are in feature widths and must be free to move; decay would pull them to the center
+        return Pace(10.0, decays=False) if name in ("position", "log_spread") else Pace()
+
+    def _drive(self, features: Tensor, suppression: Tensor | None) -> Tensor:
         batch, time, channels, rows, columns = features.shape
         position: Tensor = self.position
-        linear, energy = self._dropped(self.linear), self._dropped(self.energy)
+        linear, energy = self.dropped(self.linear), self.dropped(self.energy)
         if self.training:
             # drawn on the CPU, so that a seed means the same everywhere
             jitter = torch.randn(position.shape, dtype=position.dtype).to(position)
@@ -78,32 +91,12 @@ class PointReadout(nn.Module):
         # whole places next to one another in memory, so that reading one is a copy of a row
         places = features.permute(3, 4, 0, 1, 2).reshape(rows * columns, batch * time, channels)
         drive = _LocalDrive.apply(places, corners, weights, linear, energy)  # type: ignore[no-untyped-call]
-        factor = suppression.permute(2, 3, 0, 1).reshape(rows * columns, batch * time)
-        # not by brackets: the gradient of those adds in an order that changes from run to run
-        factor = factor.index_select(0, corners.flatten()).view(*corners.shape, -1)
-        factor = (factor * weights[:, :, None]).sum(dim=1)
-        return (drive * factor + self.bias[:, None]).view(-1, batch, time).transpose(0, 1)
-
-    def _dropped(self, weights: Tensor) -> Tensor:
-        if not (self.training and self.dropout):
-            return weights
-        # each ROI does without other features (Wan et al. 2013, ICML, "Regularization of neural networks using
-        # DropConnect"), in all stretches of a step alike, so that a step can be computed in parts
-        kept = torch.rand(weights.shape).to(weights) >= self.dropout
-        return weights * kept / (1 - self.dropout)
-
-
-def set_dropout(encoder: nn.Module, share: float) -> None:
-    """Let the readouts of an encoder leave out this share of their weights, others in each step of training."""
-    for module in encoder.modules():
-        if isinstance(module, PointReadout):
-            module.dropout = share
-
-
-def pair_energy(features: Tensor) -> Tensor:
-    """Energy of each quadrature pair along the last axis: ``(..., channel)`` to ``(..., channel / 2)``."""
-    even, odd = features.chunk(2, dim=-1)
-    return torch.sqrt(even * even + odd * odd + _ENERGY_FLOOR)
+        if suppression is not None:
+            factor = suppression.permute(2, 3, 0, 1).reshape(rows * columns, batch * time)
+            # not by brackets: the gradient of those adds in an order that changes from run to run
+            factor = factor.index_select(0, corners.flatten()).view(*corners.shape, -1)
+            drive = drive * (factor * weights[:, :, None]).sum(dim=1)
+        return (drive + self.bias[:, None]).view(-1, batch, time).transpose(0, 1)
 
 
 def _corners(position: Tensor, map_size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nwbrecon.alignment import AlignedSession, leave_one_out_correlation, responses_on_frames
 from nwbrecon.encoding.baselines import fit_baselines
 from nwbrecon.encoding.calibration import other_movie
-from nwbrecon.encoding.encoder import Encoder
+from nwbrecon.encoding.encoder import Encoder, look_ahead
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.encoding.likelihoods import Poisson
 from nwbrecon.encoding.observation import samples_seen
@@ -94,7 +94,8 @@ def score_encoder(encoder: Encoder, aligned: AlignedSession, split: str = "test"
     """
     _check(encoder, aligned, split)
     trials = aligned.trials_in(split)
-    methods: dict[str, Encoder] = {"encoder": encoder, **fit_baselines(aligned, warm_up=encoder.warm_up)}
+    unpredicted = {"warm_up": encoder.warm_up, "look_ahead": look_ahead(encoder)}
+    methods: dict[str, Encoder] = {"encoder": encoder, **fit_baselines(aligned, **unpredicted)}
     recorded = _Recorded.of(aligned, trials, list(_predictions(methods["mean"], aligned, trials)))
     tables = {}
     for name, method in methods.items():
@@ -171,7 +172,7 @@ class _Withheld:
     """An encoder that is told nothing of the animal."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self.encoder, self.warm_up = encoder, encoder.warm_up
+        self.encoder, self.warm_up, self.look_ahead = encoder, encoder.warm_up, look_ahead(encoder)
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         return self.encoder.predict_rates(video, torch.full_like(behavior, torch.nan))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding.device import device_of
-from nwbrecon.encoding.encoder import Encoder
+from nwbrecon.encoding.encoder import Encoder, look_ahead
 from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.observation import Observation, Window, observe, window_video
 
@@ -152,7 +152,7 @@ def _predicted(
     for trial in trials:
         window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
         rates = encoder.predict_rates(*window_video(aligned, [window], device_of(encoder)))
-        yield rates.cpu(), observe(aligned, [window], warm_up=encoder.warm_up)
+        yield rates.cpu(), observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=look_ahead(encoder))
 
 
 def _loadings(shown: Sequence[_Shown], alike: Tensor, seconds: float, frame_rate: float) -> Tensor:

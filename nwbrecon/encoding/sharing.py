@@ -8,12 +8,13 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.alignment.together import check_same_clock, show_the_same
 from nwbrecon.config import DwiseNeuroSettings, EncoderSettings
 from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.errors import EncoderError, SettingsError
 
-__all__ = ["check_core", "check_teacher", "check_together", "settings_of_core"]
+__all__ = ["check_core", "check_given", "check_teacher", "check_together", "settings_of_core"]
 
 # what a session may settle for itself: the rest of the architecture is the core's
-_OWN = {"gaze_shift", "gain", "readout_outputs"}
+_OWN = {"readout", "plane_delay", "gaze_shift", "gain", "readout_outputs"}
 _PURPOSE = {"train": "training", "validation": "validation", "test": "testing"}
 
 
@@ -65,6 +66,36 @@ def check_core(core: EncoderEnsemble, aligned: AlignedSession) -> None:
         )
     for session in core.core_sessions:
         _refuse(_differing(aligned, session["clips"]), "in the session", "in what the core was learned from")
+
+
+def check_given(encoder: TrainableEncoder, sessions: Sequence[AlignedSession], takes_core: bool) -> None:
+    """Make sure that an encoder that was made elsewhere can be trained on a session.
+
+    Raises
+    ------
+    EncoderError
+        If there are several sessions, a core is to be taken over, or the encoder is for another session.
+    """
+    if len(sessions) > 1 or takes_core:
+        raise EncoderError(
+            f"An encoder was given to be trained, with {len(sessions)} session(s) and {int(takes_core)} other core(s).",
+            "Such an encoder is of one session, and brings its core along.",
+            "Give its settings instead.",
+        )
+    (aligned,) = sessions
+    of_both = {
+        "ROIs": (encoder.n_rois, aligned.n_rois),
+        "frame size": (tuple(encoder.frame_size), tuple(aligned.frame_size)),
+        "frame rate": (encoder.frame_rate, aligned.frame_rate),
+        "behavior": (encoder.behavior_names, tuple(aligned.behavior_names)),
+    }
+    differing = {name: values for name, values in of_both.items() if values[0] != values[1]}
+    if differing:
+        raise EncoderError(
+            "The encoder was made for " + ", ".join(f"{name} {values[0]}" for name, values in differing.items()) + ".",
+            "The session has " + ", ".join(f"{name} {values[1]}" for name, values in differing.items()) + ".",
+            "Make the encoder for this session.",
+        )
 
 
 def check_teacher(teacher: EncoderEnsemble, aligned: AlignedSession, likelihood: str) -> None:

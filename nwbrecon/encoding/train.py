@@ -18,7 +18,7 @@ from nwbrecon.encoding.noise import fit_noise
 from nwbrecon.encoding.observation import samples_seen
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.shared_gain import fit_shared_gain
-from nwbrecon.encoding.sharing import check_core, check_teacher, check_together, settings_of_core
+from nwbrecon.encoding.sharing import check_core, check_given, check_teacher, check_together, settings_of_core
 from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.encoding.training import Trainer
 from nwbrecon.errors import EncoderError
@@ -32,7 +32,7 @@ _SPLITS = ("train", "validation", "test")
 @overload
 def train(
     aligned: AlignedSession,
-    encoder: EncoderSettings | DwiseNeuroSettings | str | None = None,
+    encoder: EncoderSettings | DwiseNeuroSettings | TrainableEncoder | str | None = None,
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
@@ -44,7 +44,7 @@ def train(
 @overload
 def train(
     aligned: Sequence[AlignedSession],
-    encoder: EncoderSettings | DwiseNeuroSettings | str | None = None,
+    encoder: EncoderSettings | DwiseNeuroSettings | TrainableEncoder | str | None = None,
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
@@ -55,7 +55,7 @@ def train(
 
 def train(
     aligned: AlignedSession | Sequence[AlignedSession],
-    encoder: EncoderSettings | DwiseNeuroSettings | str | None = None,
+    encoder: EncoderSettings | DwiseNeuroSettings | TrainableEncoder | str | None = None,
     training: TrainingSettings | None = None,
     *,
     core: EncoderEnsemble | str | Path | None = None,
@@ -75,7 +75,8 @@ def train(
         all.
     encoder
         Architecture: settings, or a name among `nwbrecon.config.ARCHITECTURES` (``quadrature``, the default,
-        ``dwiseneuro``, ``dwiseneuro-small``). With a core that is taken over, all that concerns it comes from there.
+        ``dwiseneuro``, ``dwiseneuro-small``). With a core that is taken over, all that concerns it comes from there. Or
+        an encoder made for the one session, of modules of one's own, say: copies of it are trained.
     training
         How to train, and how many members. What it does not set takes the default that suits the architecture.
     core
@@ -105,16 +106,16 @@ def train(
     sessions = [aligned] if isinstance(aligned, AlignedSession) else list(aligned)
     if isinstance(encoder, str):
         encoder = load_settings(RunSettings, encoder=encoder).encoder
-    encoder = encoder or EncoderSettings()
     check_together(sessions)
-    donor, taught_by = (
-        EncoderEnsemble.load(given) if isinstance(given, str | Path) else given for given in (core, teacher)
-    )
+    if isinstance(encoder, TrainableEncoder):
+        check_given(encoder, sessions, core is not None)
+    settings = encoder.settings if isinstance(encoder, TrainableEncoder) else encoder or EncoderSettings()
+    donor, taught_by = (EncoderEnsemble.load(one) if isinstance(one, str | Path) else one for one in (core, teacher))
     if donor is not None:
-        encoder = settings_of_core(encoder, donor)
+        encoder = settings = settings_of_core(settings, donor)
         for session in sessions:
             check_core(donor, session)
-    training = (training or TrainingSettings()).suited_to(encoder)
+    training = (training or TrainingSettings()).suited_to(settings)
     if taught_by is not None:
         if len(sessions) > 1:
             raise EncoderError(
@@ -127,7 +128,7 @@ def train(
     for index in range(training.members):
         trainer = Trainer(
             sessions,
-            encoder,
+            settings if encoder is None else encoder,
             training,
             seed=training.seed + index,
             state=None if state is None else Path(state) / f"member-{index}",

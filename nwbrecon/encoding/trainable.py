@@ -66,6 +66,16 @@ class TrainableEncoder(nn.Module, ABC):
         """Frames at the start of a video for which the prediction lacks its past."""
 
     @property
+    def look_ahead(self) -> int:
+        """Frames at the end of a video for which the prediction lacks its future."""
+        return 0
+
+    @property
+    def plane_delays(self) -> Tensor | None:
+        """``(group,)`` what was learned to be added to the clock of each response group (s); ``None`` for nothing."""
+        return None
+
+    @property
     def least_frames(self) -> int:
         """Frames of the shortest video that can be predicted."""
         return 1

@@ -23,10 +23,10 @@ from nwbrecon.encoding.batches import Batches, turns
 from nwbrecon.encoding.device import choose_device
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.encoding.gradients import Gradients
+from nwbrecon.encoding.parts import set_dropout
 from nwbrecon.encoding.precision import Forward
 from nwbrecon.encoding.prediction import single_trial_correlation
 from nwbrecon.encoding.processes import Processes, launch
-from nwbrecon.encoding.readout import set_dropout
 from nwbrecon.encoding.trainable import Pace, TrainableEncoder
 from nwbrecon.errors import EncoderError, SettingsError
 from nwbrecon.progress import progress
@@ -47,7 +47,7 @@ class Trainer:
     sessions
         The sessions, of one frame rate and size.
     encoder_settings
-        Architecture.
+        Architecture; or an encoder of the one session, a copy of which is trained.
     settings
         How to train.
     seed
@@ -71,7 +71,7 @@ class Trainer:
     def __init__(
         self,
         sessions: Sequence[AlignedSession],
-        encoder_settings: EncoderSettings | DwiseNeuroSettings,
+        encoder_settings: EncoderSettings | DwiseNeuroSettings | TrainableEncoder,
         settings: TrainingSettings,
         *,
         seed: int = 0,
@@ -96,12 +96,15 @@ class Trainer:
             "teacher": teacher,
         }
         self.encoders = [
-            make_encoder(
+            copy.deepcopy(encoder_settings)
+            if isinstance(encoder_settings, TrainableEncoder)
+            else make_encoder(
                 encoder_settings,
                 n_rois=aligned.n_rois,
                 frame_size=aligned.frame_size,
                 frame_rate=aligned.frame_rate,
                 behavior_names=aligned.behavior_names,
+                groups=tuple(group.n_rois for group in aligned.groups),
                 seed=seed,
             )
             for aligned in self.sessions
@@ -112,7 +115,7 @@ class Trainer:
         self.key = digest(
             [
                 [aligned.digest() for aligned in self.sessions],
-                encoder_settings,
+                _identity(encoder_settings),
                 settings,
                 seed,
                 None if core is None else core.core_digest(),
@@ -126,8 +129,10 @@ class Trainer:
         first.shared.requires_grad_(self.core_is_new or settings.tune_core)
         # what a teacher cannot tell is not learned from what was measured either
         those: list[TrainableEncoder | EncoderEnsemble] = [first] if teacher is None else [first, teacher]
-        warm_up, least = max(one.warm_up for one in those), max(one.least_frames for one in those)
-        self.batches = [Batches(aligned, settings, warm_up, least) for aligned in self.sessions]
+        warm_up, ahead, least = (
+            max(getattr(one, name) for one in those) for name in ("warm_up", "look_ahead", "least_frames")
+        )
+        self.batches = [Batches(aligned, settings, warm_up, least, ahead) for aligned in self.sessions]
         self.turns = turns([batches.n_steps for batches in self.batches])
         self.epoch, self.best_epoch, self.best_score = 0, -1, -math.inf
         self.history: list[dict[str, Any]] = []
@@ -366,3 +371,13 @@ def _beginning_with(prefix: str, arrays: dict[str, Tensor]) -> dict[str, Tensor]
 def _schedule(done: float, epochs: int) -> float:
     """Linear warm-up over the first epoch, then half a cosine down to a twentieth."""
     return min(1.0, done + 0.05) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done / max(1, epochs)))))
+
+
+def _identity(encoder: EncoderSettings | DwiseNeuroSettings | TrainableEncoder) -> Any:
+    if not isinstance(encoder, TrainableEncoder):
+        return encoder
+    return [
+        encoder.settings,
+        str(encoder),
+        *(digest(value.numpy().tobytes()) for value in encoder.state_dict().values()),
+    ]

@@ -163,9 +163,8 @@ class Bauer2026Loop:
         behavior, responses, known = (
             torch.stack([values[span] for span in spans]) for values in (self.behavior, self.responses, self.known)
         )
-        # a prediction that lacks its past is none
         known = known.to(responses.dtype)
-        known[:, : one.encoder.warm_up] = 0
+        one.forget_unpredicted(known.transpose(1, 2))
         video = torch.stack([self.video[span] for span in spans])[:, None]
         inputs = one.stack(video, behavior).detach().requires_grad_()
         rates = one.rates(inputs, behavior).transpose(1, 2)
@@ -193,8 +192,8 @@ def reconstruct_bauer2026(
     ----------
     encoder
         One encoder or several; the members of an `EncoderEnsemble` count as several. Each is given windows of 32
-        frames; those of DwiseNeuro are predicted by two interleaved calls, as published. Frames at the start of a
-        window for which an encoder lacks its past (``warm_up``) stay out of the loss.
+        frames; those of DwiseNeuro are predicted by two interleaved calls, as published. Frames of a window for
+        which an encoder lacks its past (``warm_up``) or its future (``look_ahead``) stay out of the loss.
     aligned
         The session, from which responses and behavior of the trial are taken.
     trial

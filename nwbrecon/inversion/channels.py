@@ -14,6 +14,7 @@ from torch import Tensor
 from nwbrecon.alignment import AlignedSession, responses_on_frames
 from nwbrecon.encoding import Encoder
 from nwbrecon.encoding.dwiseneuro import DwiseNeuroEncoder
+from nwbrecon.encoding.encoder import look_ahead
 from nwbrecon.errors import InversionError
 
 __all__ = ["ChannelInput", "window_targets"]
@@ -48,6 +49,11 @@ class ChannelInput:
         if isinstance(self.encoder, DwiseNeuroEncoder):
             return self.encoder.predict_stacked(inputs)
         return self.encoder.predict_rates(inputs, behavior)
+
+    def forget_unpredicted(self, known: Tensor) -> None:
+        """Count as not known, in place, ``(..., time)``, where a prediction lacks its past or its future."""
+        known[..., : self.encoder.warm_up] = 0
+        known[..., max(0, known.shape[-1] - look_ahead(self.encoder)) :] = 0
 
     def crop(self, frames: np.ndarray) -> np.ndarray:
         """Cut the video out of the canvas: ``(..., *canvas)`` to ``(..., *frame_size)``."""

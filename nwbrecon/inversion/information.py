@@ -14,6 +14,7 @@ from torch import Tensor
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.encoding.encoder import look_ahead
 from nwbrecon.encoding.observation import Window, window_video
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
@@ -161,7 +162,8 @@ def information_coverage(
     for evidence, video in shown(encoder, aligned, trials, stretch_seconds=stretch_seconds):
         information = fisher_information(evidence, video, n_probes=n_probes, generator=generator)
         # the probes leave speckle that no receptive field has
-        smooth = ndimage.gaussian_filter(information[encoder.warm_up :], (2.0, 1.0, 1.0))
+        predicted = information[encoder.warm_up : len(information) - look_ahead(encoder)]
+        smooth = ndimage.gaussian_filter(predicted, (2.0, 1.0, 1.0))
         total += np.log(np.maximum(smooth, np.finfo(np.float32).tiny)).sum(axis=0)
         n_frames += len(smooth)
     # the geometric mean: on frames of hardly any contrast a few cells would seem to tell everything

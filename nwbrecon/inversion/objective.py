@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession, behavior_on_frames
+from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import Encoder, EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.encoding.encoder import look_ahead
 from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.noise import ResidualNoise
 from nwbrecon.encoding.observation import LONGEST_INTERVAL, Observation, Window, observe
@@ -41,6 +43,11 @@ class Margins:
 
     lead: int
     tail: int
+
+    @classmethod
+    def needed(cls, encoder: EncoderEnsemble, settings: InversionSettings, frame_rate: float) -> Margins:
+        """Give the margins that an encoder needs so that responses from the onset to the tail are predicted."""
+        return cls(encoder.warm_up, round(settings.tail_seconds * frame_rate) + encoder.look_ahead)
 
     def around(self, n_frames: int) -> int:
         """Frames of a clip of ``n_frames`` with its margins."""
@@ -168,7 +175,7 @@ def gather_evidence(
     """Collect what a trial's responses say about its clip.
 
     Of a long clip each stretch has a witness of its own, so that the encoder's feature maps of one stretch at a time
-    need memory. A witness also looks at the frames before its stretch that its first samples depend on: together they
+    need memory. A witness also looks at the frames around its stretch that its samples depend on: together they
     say just what one witness of the whole clip would (and nearly, with a DwiseNeuro that averages over windows at every
     position).
 
@@ -209,13 +216,21 @@ def gather_evidence(
     weights = torch.from_numpy(1 / encoder.dispersion).float().to(device)
     likelihoods = encoder.likelihoods
     witnesses = []
-    for frames, own in _stretches(encoder, aligned, n_frames, stretch_seconds):
-        # with the frame after the stretch, which says whether a sample ends there
+    ahead = look_ahead(encoder)
+    for stretch, own in _stretches(encoder, aligned, n_frames, stretch_seconds):
+        frames = slice(stretch.start, min(stretch.stop + ahead, n_frames))
+        # with the frame after these, which says whether a sample ends there
         stop = min(frames.stop + 1, n_frames)
-        window = Window(trial, frames.start - margins.lead, stop - frames.start)
-        observations = observe(aligned, [window], warm_up=max(0, margins.lead - frames.start), device=device)
-        if own > 0 or frames.stop < n_frames:
-            observations = [seen.ending_in(slice(own, frames.stop - frames.start)) for seen in observations]
+        observations = observe(
+            aligned,
+            [Window(trial, frames.start - margins.lead, stop - frames.start)],
+            warm_up=max(0, margins.lead - frames.start),
+            look_ahead=max(0, stop - (n_frames - ahead)),
+            device=device,
+        )
+        if own > 0 or stretch.stop < n_frames:
+            ends, length = slice(own, stretch.stop - stretch.start), frames.stop - frames.start
+            observations = [seen.ending_in(ends, length) for seen in observations]
         if shared is not None:
             shared.observe(observations, likelihoods, weights)
         witnesses.append(

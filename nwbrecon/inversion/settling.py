@@ -72,7 +72,7 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
     """Set up one recording by itself: its decoder, its mask and its spectra."""
     encoder, aligned = recording
     ridge = fit_ridge(aligned)
-    margins = Margins(encoder.warm_up, round(settings.tail_seconds * aligned.frame_rate))
+    margins = Margins.needed(encoder, settings, aligned.frame_rate)
     train = aligned.trials_in("train")
     some = [train[index] for index in np.unique(np.linspace(0, len(train) - 1, _SPECTRUM_CLIPS).astype(int))]
     movies = [aligned.trial(trial).video for trial in some]

@@ -108,8 +108,7 @@ def _gradient(
     )
     responses = torch.from_numpy(window_targets(aligned, trial)[span].T).to(mask.device)
     known = responses.isfinite()
-    # a prediction that lacks its past is none
-    known[:, : one.encoder.warm_up] = False
+    one.forget_unpredicted(known)
 
     front = front.requires_grad_()
     mask = mask.clone().requires_grad_()

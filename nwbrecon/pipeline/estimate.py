@@ -207,7 +207,7 @@ def _inversion(
 ) -> float:
     """Seconds to reconstruct clips of these lengths (frames) and some more, from evaluations of the objective."""
     (trial, *_) = aligned.trials_in("test")
-    margins = Margins(encoder.warm_up, round(settings.tail_seconds * aligned.frame_rate))
+    margins = Margins.needed(encoder, settings, aligned.frame_rate)
     video = aligned.trial(trial).video
     height, width = aligned.frame_size
     covariance = autocovariance([video], (5, height - 1, width - 1), float(video.mean()))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from nwbrecon.encoding.core import QuadratureCore
-from nwbrecon.encoding.readout import pair_energy
+from nwbrecon.encoding.parts import pair_energy
 
 
 def core_of(**options):
@@ -55,6 +55,33 @@ def test_the_core_is_causal_and_its_memory_ends():
         assert not differs[0, :9].any()
         assert differs[0, 9:17].all()
         assert not differs[0, 17:].any()
+
+
+@pytest.mark.parametrize("temporal_stride", [1, 2])
+def test_a_core_that_is_not_causal_reaches_ahead(temporal_stride):
+    core, video = core_of(ahead=3, temporal_stride=temporal_stride), noise(1, 1, 20, 6, 6).requires_grad_()
+    assert (core.past, core.ahead) == (7, 3)
+    assert core.temporal.shape == (3, 11)
+    (gradient,) = torch.autograd.grad(core(video)[0][:, 12 // temporal_stride].square().sum(), video)
+    reached = torch.nonzero(gradient.abs().sum(dim=(0, 1, 3, 4)) > 0)[:, 0]
+    assert reached.tolist() == list(range(12 - 7, 12 + 4))
+    # the first lag of the kernels is the frame farthest ahead
+    kernel = torch.einsum("kl,ckyx->clyx", core.temporal, core.spatial)[:, :, 2, 2]
+    impulse = torch.zeros(1, 1, 20, 6, 6, dtype=torch.float64)
+    impulse[:, :, 12, 2, 2] = 1
+    response = core(impulse)[0][0, :, :, 1, 1]
+    for step, found in enumerate(response):
+        lag = step * temporal_stride - 12
+        expected = kernel[:, lag + 3] if -3 <= lag < 8 else torch.zeros(6).double()
+        torch.testing.assert_close(found, expected)
+
+
+def test_half_the_pairs_of_a_core_that_is_not_causal_start_earlier():
+    core = core_of(ahead=5, memory=15, temporal_kernels=6, channels=32)
+    kernel = torch.einsum("kl,ckyx->clyx", core.temporal, core.spatial).square().sum(dim=(2, 3))
+    middle = (kernel @ (torch.arange(20.0).double() - 5)) / kernel.sum(dim=1)
+    middle = middle[:16]
+    assert float((middle[0::2].mean() - middle[1::2].mean()).detach()) == pytest.approx(5, abs=1.5)
 
 
 def test_steps_of_a_slower_core_are_every_second_of_a_faster_one():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from nwbrecon.config import EncoderSettings
-from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.encoder import VideoEncoder, look_ahead
 
 SMALL = {"channels": 4, "temporal_kernels": 2, "memory_seconds": 0.2, "kernel_size": 3}
 NAMES = ("running_speed", "gaze_x", "gaze_y")
@@ -56,6 +56,20 @@ def test_past_the_warm_up_the_prediction_is_that_of_a_longer_video(temporal_stri
     assert encoder.warm_up == warm_up
     torch.testing.assert_close(part[..., warm_up:], whole[..., warm_up:], rtol=1e-4, atol=1e-6)
     assert not torch.isclose(part[..., :warm_up], whole[..., :warm_up], rtol=1e-3).all(dim=1).any()
+
+
+@pytest.mark.parametrize("core", ["quadrature", "factorized"])
+@pytest.mark.parametrize("temporal_stride", [1, 2])
+def test_an_encoder_that_is_not_causal_lacks_the_future_at_the_end(core, temporal_stride):
+    encoder = encoder_of(core=core, temporal_stride=temporal_stride, causal=False)
+    assert encoder.look_ahead == look_ahead(encoder) == 2
+    warm_up = encoder.warm_up
+    video, behavior = inputs(50)
+    whole = encoder.predict_rates(video, behavior)[..., 12:40]
+    part = encoder.predict_rates(video[:, :, 12:40], behavior[:, 12:40])
+    torch.testing.assert_close(part[..., warm_up:-2], whole[..., warm_up:-2], rtol=1e-4, atol=1e-6)
+    assert not torch.isclose(part[..., -1], whole[..., -1], rtol=1e-3).all()
+    assert look_ahead(encoder_of()) == 0
 
 
 def test_the_future_does_not_matter():

@@ -12,9 +12,9 @@ from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding import VideoEncoder
 from nwbrecon.encoding.batches import Batches
 from nwbrecon.encoding.gradients import Gradients
+from nwbrecon.encoding.parts import set_dropout
 from nwbrecon.encoding.precision import Forward
 from nwbrecon.encoding.processes import Processes
-from nwbrecon.encoding.readout import set_dropout
 from nwbrecon.errors import EncoderError
 
 CPU = torch.device("cpu")

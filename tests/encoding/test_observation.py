@@ -122,6 +122,17 @@ def test_samples_that_reach_into_the_warm_up_are_not_known():
     np.testing.assert_array_equal(known, (starts >= 2.5 - 1e-9) & (times <= 4.0 + 1e-9))
 
 
+def test_samples_that_reach_into_what_lacks_its_future_are_not_known():
+    group = group_at(np.arange(0, 12, 0.2))
+    (seen,) = observe(session_of(group), [Window(0, 0, 60)], look_ahead=15)
+    times = known_times(group, seen, 2.0, 60)
+    known = seen.known[0, :, 0].numpy() == 1
+    starts = np.append(-np.inf, times[:-1])
+    np.testing.assert_array_equal(known, (starts >= 2.0 - 1e-9) & (times <= 3.5 + 1e-9))
+    (none,) = observe(session_of(group), [Window(0, 0, 60)], look_ahead=99)
+    assert not none.known.any()
+
+
 def test_samples_that_reach_into_invalid_frames_are_not_known():
     group = group_at(np.arange(0, 12, 0.2))
     aligned = session_of(group)

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nwbrecon.encoding.readout import PointReadout, _LocalDrive, pair_energy, set_dropout
+from nwbrecon.encoding.parts import pair_energy, set_dropout
+from nwbrecon.encoding.readout import PointReadout, _LocalDrive
 
 
 def noise(*shape, seed=0):

@@ -237,6 +237,22 @@ def test_predictions_without_their_past_stay_out_of_the_loss():
     assert (gradient[34:] == 0).all()
 
 
+def test_predictions_without_their_future_stay_out_of_the_loss():
+    class Ahead(PixelEncoder):
+        look_ahead = 6
+
+        def predict_rates(self, video, behavior):
+            return super().predict_rates(video.flip(2), behavior).flip(2)
+
+    encoder = Ahead(*ALL_PIXELS, lag=6)
+    aligned = make_session(encoder, n_frames=40)
+    loop = Bauer2026Loop([encoder], torch.from_numpy(window_targets(aligned, 5)), torch.zeros(40, 0), frame_size=SIZE)
+    gradient = loop.gradient().abs().sum(dim=(1, 2))
+    # the first frames are seen by no prediction, the last ones by earlier predictions
+    assert (gradient[6:] > 0).all()
+    assert (gradient[:6] == 0).all()
+
+
 def test_a_stretch_without_responses_stays_gray():
     encoder = PixelEncoder(*ALL_PIXELS)
     aligned = make_session(encoder)

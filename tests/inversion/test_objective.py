@@ -169,16 +169,19 @@ def long_session(seed=0, seconds=6.0):
     return aligned
 
 
-def random_encoder(aligned, seed=0, memory_seconds=0.25):
+def random_encoder(aligned, seed=0, memory_seconds=0.25, **settings):
     """An encoder of the session whose every part matters, in double precision."""
     encoder = VideoEncoder(
-        EncoderSettings(channels=4, kernel_size=3, memory_seconds=memory_seconds, temporal_stride=3),
+        EncoderSettings(channels=4, kernel_size=3, memory_seconds=memory_seconds, temporal_stride=3, **settings),
         n_rois=aligned.n_rois,
         frame_size=aligned.frame_size,
         frame_rate=30.0,
         behavior_names=aligned.behavior_names,
+        groups=tuple(group.n_rois for group in aligned.groups),
         seed=seed,
     )
+    if encoder.delays is not None:
+        encoder.delays.start(torch.tensor([0.11, -0.08, 0.02, 0.05])[: len(aligned.groups)])
     generator = torch.Generator().manual_seed(seed)
     for part in (encoder.readout, encoder.shifter, encoder.gain):
         for parameter in part.parameters():
@@ -227,12 +230,16 @@ def in_double(evidence):
     ]
 
 
-@pytest.mark.parametrize("stretch_seconds", [1.0, 1.7, 2.9])
-def test_stretch_by_stretch_a_long_clip_gives_the_same(stretch_seconds):
+@pytest.mark.parametrize(
+    ("stretch_seconds", "settings"),
+    [(1.0, {}), (1.7, {}), (2.9, {}), (1.7, {"plane_delay": True}), (1.0, {"causal": False})],
+)
+def test_stretch_by_stretch_a_long_clip_gives_the_same(stretch_seconds, settings):
     sessions = [long_session(seed) for seed in range(2)]
-    encoders = [random_encoder(aligned, seed, 0.15 + 0.1 * seed) for seed, aligned in enumerate(sessions)]
+    encoders = [random_encoder(aligned, seed, 0.15 + 0.1 * seed, **settings) for seed, aligned in enumerate(sessions)]
     # the longest warm-up of all, and a tail
-    margins = Margins(max(encoder.warm_up for encoder in encoders), 9)
+    margins = Margins(*(max(values) for values in zip(*((e.warm_up, 9 + e.look_ahead) for e in encoders), strict=True)))
+    assert (margins.tail > 9) == bool(settings)
     shape = (margins.around(180), 8, 10)
     prior = MoviePrior(covariance(shape), shape, 110.0)
 
