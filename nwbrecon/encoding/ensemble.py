@@ -165,8 +165,19 @@ class EncoderEnsemble(nn.Module):
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole."""
+        """Write a folder with ``encoder.json`` and ``weights.safetensors``; an older one is replaced as a whole.
+
+        Raises
+        ------
+        EncoderError
+            If it was made elsewhere (`nwbrecon.encoding.adopt_encoder`).
+        """
         first = self.encoders[0]
+        if first.settings is None:
+            raise EncoderError(
+                "The encoder was made elsewhere: nothing here could build it again from a file.",
+                action="Keep what made it, and adopt it anew (nwbrecon.adopt_encoder).",
+            )
         arrays: dict[str, Any] = {
             "dispersion": self.dispersion,
             "linear_scores": self.linear_scores,

@@ -13,12 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from nwbrecon.encoding.validation import validate_once
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.keeping import identity, read_search, write_search
 from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Evidence, Margins, Objective
 from nwbrecon.inversion.optimizers import OPTIMIZERS, Optimizer
 from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.session import SignalKind
 
 __all__ = ["Outcome", "Reconstructor"]
 
@@ -78,6 +80,8 @@ class Reconstructor:
     ------
     InversionError
         If there is no evidence, or nothing was measured.
+    EncoderError
+        If an encoder is none that can be inverted; see `nwbrecon.validate_encoder`.
 
     Examples
     --------
@@ -119,6 +123,15 @@ class Reconstructor:
                 "No response was measured during the clip.",
                 "At least one sample of one ROI is needed.",
                 "Choose trials that the recording covers.",
+            )
+        for witness in evidence:
+            validate_once(
+                witness.encoder,
+                n_rois=len(witness.weights),
+                frame_size=prior.shape[1:],
+                n_variables=witness.behavior.shape[2],
+                signed=all(seen.kind is SignalKind.DFF for seen in witness.observations),
+                dtype=witness.weights.dtype,
             )
         self.prior, self.margins = prior, margins
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
