@@ -7,6 +7,7 @@ from nwbrecon.inversion.reconstruct import reconstruct
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.reconstructor import Outcome, Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
+from nwbrecon.inversion.together import search_together
 
 __all__ = [
     "ControlMovies",
@@ -23,4 +24,5 @@ __all__ = [
     "gather_evidence",
     "reconstruct",
     "reconstruct_controls",
+    "search_together",
 ]

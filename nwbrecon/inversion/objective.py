@@ -23,7 +23,7 @@ from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.whitening import Whitening, whitening_for
 
-__all__ = ["Evidence", "Margins", "Objective", "gather_evidence"]
+__all__ = ["Evidence", "Margins", "Objective", "evaluate", "gather_evidence"]
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,15 @@ class Evidence:
         chosen
             ``(roi,)`` 1 for the ROIs that count, otherwise 0; ``None`` for all.
         """
-        rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        return self.loss_of(self.encoder.predict_rates(video[:, None], self.behavior), chosen)
+
+    def loss_of(self, rates: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """As `loss`, given the rates ``(1, roi, time)`` that the encoder predicts."""
         if self.whitenings is not None:
             pairs = zip(self.observations, self.whitenings, strict=True)
             return torch.stack([whitening.loss(seen, rates, chosen) for seen, whitening in pairs]).sum()
         weights = self.weights if chosen is None else self.weights * chosen
-        total = video.new_zeros(())
+        total = rates.new_zeros(())
         for seen, likelihood in zip(self.observations, self.likelihoods, strict=True):
             loss = likelihood.loss(seen.expected(rates), seen.measured)
             total = total + (loss * seen.known * weights[seen.rois]).sum()
@@ -243,27 +246,7 @@ class Objective:
 
     def __call__(self, point: Tensor) -> Evaluation:
         """Value and gradient at a point."""
-        point = point.detach().requires_grad_()
-        white, *hidden = self.parts(point)
-        whole = [self.prior.video(white), *self._behaviors(hidden)]
-        gradients = [torch.zeros_like(one) for one in whole]
-        likelihood = 0.0
-        # one witness after the other, so that the feature maps of one at a time are kept
-        for witness, chosen in zip(self.evidence, self.chosen, strict=True):
-            places = [0] if witness.sought is None else [0, 1 + self.sought.index(witness.sought)]
-            parts = [whole[place].detach()[:, witness.frames].requires_grad_() for place in places]
-            told = witness if witness.sought is None else replace(witness, behavior=parts[1])
-            loss = told.loss(parts[0], chosen)
-            for place, gradient in zip(places, torch.autograd.grad(loss, parts), strict=True):
-                gradients[place][:, witness.frames] += gradient
-            likelihood += float(loss.detach())
-        (gradient,) = torch.autograd.grad(whole, point, gradients)
-        with torch.no_grad():
-            weighted = [(self.prior_weight, white), *zip((one.weight for one in self.sought), hidden, strict=True)]
-            pull = self.point([weight * part for weight, part in weighted])
-            prior = sum(0.5 * weight * float((part * part).sum()) for weight, part in weighted)
-        shares = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
-        return Evaluation(likelihood + prior, gradient + pull, shares)
+        return evaluate([self], [point])[0]
 
     def parts(self, point: Tensor) -> list[Tensor]:
         """Coordinates of the movie ``(1, *torus)`` and of the behavior of each trial ``(1, torus, component)``."""
@@ -294,9 +277,10 @@ class Objective:
     @torch.no_grad()
     def behaviors(self, point: Tensor) -> list[Tensor]:
         """Behavior ``(1, time, variable)`` of each trial in which it is sought, margins included."""
-        return self._behaviors(self.parts(point)[1:])
+        return self.behaviors_of(self.parts(point)[1:])
 
-    def _behaviors(self, hidden: Sequence[Tensor]) -> list[Tensor]:
+    def behaviors_of(self, hidden: Sequence[Tensor]) -> list[Tensor]:
+        """As `behaviors`, given the coordinates of each, differentiably."""
         return [one.behavior(white) for one, white in zip(self.sought, hidden, strict=True)]
 
     def metric(self, of_movie: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -311,3 +295,80 @@ class Objective:
             )
 
         return joined
+
+
+def evaluate(objectives: Sequence[Objective], points: Sequence[Tensor]) -> list[Evaluation]:
+    """Values and gradients of several objectives, each at a point of its own.
+
+    The first witnesses of all of them are shown to the encoder together, then the second ones, and so on, so that the
+    feature maps of one witness of each clip are kept at a time. Witnesses of different encoders, or that look at
+    different numbers of frames, go one after the other.
+    """
+    leaves = [point.detach().requires_grad_() for point in points]
+    parts = [objective.parts(leaf) for objective, leaf in zip(objectives, leaves, strict=True)]
+    whole = [
+        [objective.prior.video(white), *objective.behaviors_of(hidden)]
+        for objective, (white, *hidden) in zip(objectives, parts, strict=True)
+    ]
+    gradients = [[torch.zeros_like(one) for one in of_clip] for of_clip in whole]
+    likelihoods = [0.0] * len(objectives)
+    for turn in range(max(len(objective.evidence) for objective in objectives)):
+        groups: dict[tuple[int, int], list[int]] = {}
+        for clip, objective in enumerate(objectives):
+            if turn < len(objective.evidence):
+                witness = objective.evidence[turn]
+                groups.setdefault((id(witness.encoder), witness.behavior.shape[1]), []).append(clip)
+        for clips in groups.values():
+            _add(turn, clips, objectives, whole, gradients, likelihoods)
+    evaluations = []
+    for objective, leaf, (white, *hidden), *rest in zip(
+        objectives, leaves, parts, whole, gradients, likelihoods, strict=True
+    ):
+        outputs, of_outputs, likelihood = rest
+        (gradient,) = torch.autograd.grad(outputs, leaf, of_outputs)
+        with torch.no_grad():
+            pairs = [
+                (objective.prior_weight, white),
+                *((p.weight, q) for p, q in zip(objective.sought, hidden, strict=True)),
+            ]
+            pull = objective.point([weight * part for weight, part in pairs])
+            prior = sum(0.5 * weight * float((part * part).sum()) for weight, part in pairs)
+        shares = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
+        evaluations.append(Evaluation(likelihood + prior, gradient + pull, shares))
+    return evaluations
+
+
+def _add(
+    turn: int,
+    clips: Sequence[int],
+    objectives: Sequence[Objective],
+    whole: Sequence[Sequence[Tensor]],
+    gradients: Sequence[Sequence[Tensor]],
+    likelihoods: list[float],
+) -> None:
+    """Add what one witness of each of some clips says: to the gradients of movie and behavior, and to the values."""
+    shown, told, places = [], [], []
+    for clip in clips:
+        witness, sought = objectives[clip].evidence[turn], objectives[clip].sought
+        place = None if witness.sought is None else 1 + sought.index(witness.sought)
+        behavior = (
+            witness.behavior if place is None else whole[clip][place].detach()[:, witness.frames].requires_grad_()
+        )
+        shown.append(whole[clip][0].detach()[:, witness.frames].requires_grad_())
+        told.append(behavior)
+        places.append(place)
+    encoder = objectives[clips[0]].evidence[turn].encoder
+    rates = encoder.predict_rates(torch.cat(shown)[:, None], torch.cat(told))
+    losses = [
+        objectives[clip].evidence[turn].loss_of(rates[row : row + 1], objectives[clip].chosen[turn])
+        for row, clip in enumerate(clips)
+    ]
+    inferred = [row for row, place in enumerate(places) if place is not None]
+    found = torch.autograd.grad(torch.stack(losses).sum(), [*shown, *(told[row] for row in inferred)])
+    for row, clip in enumerate(clips):
+        frames = objectives[clip].evidence[turn].frames
+        gradients[clip][0][:, frames] += found[row]
+        likelihoods[clip] += float(losses[row].detach())
+    for row, gradient in zip(inferred, found[len(shown) :], strict=True):
+        frames = objectives[clips[row]].evidence[turn].frames
+        gradients[clips[row]][places[row]][:, frames] += gradient  # type: ignore[index]
