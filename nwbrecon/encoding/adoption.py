@@ -89,7 +89,7 @@ def adopt_encoder(encoder: nn.Module, aligned: AlignedSession, *, likelihood: st
         )
     encoder.eval().requires_grad_(False)
     validate_encoder(
-        encoder,
+        encoder,  # type: ignore[arg-type]
         n_rois=aligned.n_rois,
         frame_size=(aligned.frame_size[0], aligned.frame_size[1]),
         n_variables=len(aligned.behavior_names),
