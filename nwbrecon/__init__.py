@@ -12,7 +12,14 @@ from nwbrecon._version import __version__
 
 if TYPE_CHECKING:
     from nwbrecon.alignment import AlignedSession, align
-    from nwbrecon.encoding import EncoderEnsemble, EncoderScores, score_encoder, train
+    from nwbrecon.encoding import (
+        EncoderEnsemble,
+        EncoderScores,
+        adopt_encoder,
+        score_encoder,
+        train,
+        validate_encoder,
+    )
     from nwbrecon.evaluation import Controls, Scores, evaluate, run_controls
     from nwbrecon.inversion import Reconstruction, Reconstructions, reconstruct
     from nwbrecon.pipeline.reproduce import Reproduced, reproduce
@@ -35,6 +42,7 @@ _HOMES = {
     "RunResult": "nwbrecon.pipeline.run",
     "Scores": "nwbrecon.evaluation",
     "Session": "nwbrecon.session",
+    "adopt_encoder": "nwbrecon.encoding",
     "align": "nwbrecon.alignment",
     "evaluate": "nwbrecon.evaluation",
     "open_session": "nwbrecon.session",
@@ -48,6 +56,7 @@ _HOMES = {
     "score_encoder": "nwbrecon.encoding",
     "simulate": "nwbrecon.simulation",
     "train": "nwbrecon.encoding",
+    "validate_encoder": "nwbrecon.encoding",
     "write_results": "nwbrecon.results",
 }
 
@@ -65,6 +74,7 @@ __all__ = [
     "Scores",
     "Session",
     "__version__",
+    "adopt_encoder",
     "align",
     "evaluate",
     "open_session",
@@ -78,6 +88,7 @@ __all__ = [
     "score_encoder",
     "simulate",
     "train",
+    "validate_encoder",
     "write_results",
 ]
 

@@ -499,7 +499,10 @@ class InversionSettings(Settings):
     ``bauer2026``: the published method as its code was released, slow; ``bauer2026-text``: as its paper says, where
     that differs."""
     iterations: Annotated[int, Field(ge=1)] = 8
-    """L-BFGS iterations a clip, at most."""
+    """Iterations of the search a clip, at most."""
+    optimizer: Literal["lbfgs", "gradient", "adam"] = "lbfgs"
+    """What the movie is searched for with, by name: L-BFGS, steepest descent, or Adam, which need many more
+    iterations."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
     """Relative fall of the objective in an iteration below which the search has converged."""
     prior: Literal["auto", "movie", "ridge"] = "movie"

@@ -1,5 +1,6 @@
 """Video in, responses out: models, observation models, likelihoods, training, checkpoints."""
 
+from nwbrecon.encoding.adoption import adopt_encoder
 from nwbrecon.encoding.core import QuadratureCore
 from nwbrecon.encoding.encoder import Encoder, VideoEncoder
 from nwbrecon.encoding.ensemble import EncoderEnsemble
@@ -11,6 +12,7 @@ from nwbrecon.encoding.readout import PointReadout
 from nwbrecon.encoding.scores import EncoderScores
 from nwbrecon.encoding.scoring import score_encoder
 from nwbrecon.encoding.train import train
+from nwbrecon.encoding.validation import validate_encoder
 
 __all__ = [
     "Core",
@@ -23,7 +25,9 @@ __all__ = [
     "QuadratureCore",
     "Readout",
     "VideoEncoder",
+    "adopt_encoder",
     "receptive_fields",
     "score_encoder",
     "train",
+    "validate_encoder",
 ]

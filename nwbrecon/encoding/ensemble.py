@@ -187,7 +187,8 @@ class EncoderEnsemble(nn.Module):
         Raises
         ------
         EncoderError
-            If an encoder has a core or a readout that no settings name.
+            If it has a core or a readout that no settings name, or was made elsewhere
+            (`nwbrecon.encoding.adopt_encoder`).
         """
         if any(getattr(member, "composed", False) for member in self.encoders):
             raise EncoderError(
@@ -196,6 +197,11 @@ class EncoderEnsemble(nn.Module):
                 "Keep its state_dict(), and load it into an encoder that is put together in the same way.",
             )
         first = self.encoders[0]
+        if first.settings is None:
+            raise EncoderError(
+                "The encoder was made elsewhere: nothing here could build it again from a file.",
+                action="Keep what made it, and adopt it anew (nwbrecon.adopt_encoder).",
+            )
         arrays: dict[str, Any] = {
             "dispersion": self.dispersion,
             "linear_scores": self.linear_scores,

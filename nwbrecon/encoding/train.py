@@ -12,12 +12,9 @@ import pandas as pd
 from nwbrecon._version import __version__
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import DwiseNeuroSettings, EncoderSettings, RunSettings, TrainingSettings, load_settings
-from nwbrecon.encoding.calibration import dispersion, gate
+from nwbrecon.encoding.adoption import calibrate
 from nwbrecon.encoding.ensemble import EncoderEnsemble
-from nwbrecon.encoding.noise import fit_noise
 from nwbrecon.encoding.observation import samples_seen
-from nwbrecon.encoding.prediction import single_trial_correlation
-from nwbrecon.encoding.shared_gain import fit_shared_gain
 from nwbrecon.encoding.sharing import check_core, check_given, check_teacher, check_together, settings_of_core
 from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.encoding.training import Trainer
@@ -156,7 +153,7 @@ def _ensemble(
 ) -> EncoderEnsemble:
     """Put the members of a session together and calibrate them."""
     validation = aligned.trials_in("validation")
-    ensemble = EncoderEnsemble(
+    uncalibrated = EncoderEnsemble(
         members,
         rois=aligned.rois,
         kinds=[group.kind for group in aligned.groups],
@@ -178,12 +175,7 @@ def _ensemble(
         },
         likelihoods=trainers[0].batches[index].likelihoods,
     )
-    ensemble.validation_scores = single_trial_correlation(ensemble, aligned, validation)
-    ensemble.dispersion = dispersion(ensemble, aligned, validation, ensemble.likelihoods)
-    ensemble.noise = fit_noise(ensemble, aligned, validation, ensemble.likelihoods)
-    ensemble.shared_gain = fit_shared_gain(ensemble, aligned, validation, ensemble.likelihoods, ensemble.dispersion)
-    ensemble.gate = gate(ensemble, aligned, validation, ensemble.linear_scores).as_dict()
-    return ensemble
+    return calibrate(uncalibrated, aligned)
 
 
 def _origin(sessions: Sequence[AlignedSession], donor: EncoderEnsemble | None, *, tuned: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def identity(*content: Any) -> str:
 
 
 def _described(value: Any, within: tuple[int, ...]) -> Any:
-    if value is None or isinstance(value, str | int | float | Enum):
+    if value is None or isinstance(value, str | int | float | Enum | np.generic):
         return str(value)
     if id(value) in within:
         return "itself"

@@ -26,7 +26,7 @@ from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.unknowns import GainPrior, Unknown
 from nwbrecon.inversion.whitening import Whitening, whitening_for
 
-__all__ = ["Evidence", "Margins", "Objective", "gather_evidence"]
+__all__ = ["Evidence", "Margins", "Objective", "evaluate", "gather_evidence"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ class Evidence:
 
     def rates(self, video: Tensor) -> Tensor:
         """Rates ``(1, roi, time)`` for a video ``(1, time, height, width)`` of the frames that it looks at."""
-        rates = self.encoder.predict_rates(video[:, None], self.behavior)
+        return self._scaled(self.encoder.predict_rates(video[:, None], self.behavior))
+
+    def _scaled(self, rates: Tensor) -> Tensor:
         return rates if self.shared is None or self.gain is None else rates * self.shared.factor(self.gain)
 
     def loss(self, video: Tensor, chosen: Tensor | None = None) -> Tensor:
@@ -130,12 +132,16 @@ class Evidence:
         chosen
             ``(roi,)`` 1 for the ROIs that count, otherwise 0; ``None`` for all.
         """
-        rates = self.rates(video)
+        return self.loss_of(self.encoder.predict_rates(video[:, None], self.behavior), chosen)
+
+    def loss_of(self, rates: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """As `loss`, given the rates ``(1, roi, time)`` that the encoder predicts."""
+        rates = self._scaled(rates)
         if self.whitenings is not None:
             pairs = zip(self.observations, self.whitenings, strict=True)
             return torch.stack([whitening.loss(seen, rates, chosen) for seen, whitening in pairs]).sum()
         weights = self.weights if chosen is None else self.weights * chosen
-        total = video.new_zeros(())
+        total = rates.new_zeros(())
         for seen, likelihood in zip(self.observations, self.likelihoods, strict=True):
             loss = likelihood.loss(seen.expected(rates), seen.measured)
             total = total + (loss * seen.known * weights[seen.rois]).sum()
@@ -300,26 +306,7 @@ class Objective:
 
     def __call__(self, point: Tensor) -> Evaluation:
         """Value and gradient at a point."""
-        point = point.detach().requires_grad_()
-        white, *hidden = self.parts(point)
-        whole = [self.prior.video(white), *self._values(hidden)]
-        gradients = [torch.zeros_like(one) for one in whole]
-        likelihood = 0.0
-        # one witness after the other, so that the feature maps of one at a time are kept
-        for witness, chosen in zip(self.evidence, self.chosen, strict=True):
-            places = [0, *(1 + self.unknowns.index(unknown) for unknown in witness.unknowns)]
-            parts = [whole[place].detach()[:, witness.frames].requires_grad_() for place in places]
-            loss = witness.given(dict(zip(witness.unknowns, parts[1:], strict=True))).loss(parts[0], chosen)
-            for place, gradient in zip(places, torch.autograd.grad(loss, parts), strict=True):
-                gradients[place][:, witness.frames] += gradient
-            likelihood += float(loss.detach())
-        (gradient,) = torch.autograd.grad(whole, point, gradients)
-        with torch.no_grad():
-            weighted = [(self.prior_weight, white), *zip((one.weight for one in self.unknowns), hidden, strict=True)]
-            pull = self.point([weight * part for weight, part in weighted])
-            prior = sum(0.5 * weight * float((part * part).sum()) for weight, part in weighted)
-        shares = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
-        return Evaluation(likelihood + prior, gradient + pull, shares)
+        return evaluate([self], [point])[0]
 
     def parts(self, point: Tensor) -> list[Tensor]:
         """Coordinates of the movie ``(1, *torus)`` and of each unknown of a trial, of its shape."""
@@ -347,9 +334,10 @@ class Objective:
     @torch.no_grad()
     def values(self, point: Tensor) -> dict[Unknown, Tensor]:
         """Give what is believed of each unknown, ``(1, time, ...)``, margins included."""
-        return dict(zip(self.unknowns, self._values(self.parts(point)[1:]), strict=True))
+        return dict(zip(self.unknowns, self.values_of(self.parts(point)[1:]), strict=True))
 
-    def _values(self, hidden: Sequence[Tensor]) -> list[Tensor]:
+    def values_of(self, hidden: Sequence[Tensor]) -> list[Tensor]:
+        """Give the unknowns in their order, from the coordinates of each, differentiably."""
         return [one.values(white) for one, white in zip(self.unknowns, hidden, strict=True)]
 
     def metric(self, of_movie: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -364,3 +352,79 @@ class Objective:
             )
 
         return joined
+
+
+def evaluate(objectives: Sequence[Objective], points: Sequence[Tensor]) -> list[Evaluation]:
+    """Values and gradients of several objectives, each at a point of its own.
+
+    The first witnesses of all of them are shown to the encoder together, then the second ones, and so on, so that the
+    feature maps of one witness of each clip are kept at a time. Witnesses of different encoders, or that look at
+    different numbers of frames, go one after the other.
+    """
+    leaves = [point.detach().requires_grad_() for point in points]
+    parts = [objective.parts(leaf) for objective, leaf in zip(objectives, leaves, strict=True)]
+    whole = [
+        [objective.prior.video(white), *objective.values_of(hidden)]
+        for objective, (white, *hidden) in zip(objectives, parts, strict=True)
+    ]
+    gradients = [[torch.zeros_like(one) for one in of_clip] for of_clip in whole]
+    likelihoods = [0.0] * len(objectives)
+    for turn in range(max(len(objective.evidence) for objective in objectives)):
+        groups: dict[tuple[int, int], list[int]] = {}
+        for clip, objective in enumerate(objectives):
+            if turn < len(objective.evidence):
+                witness = objective.evidence[turn]
+                groups.setdefault((id(witness.encoder), witness.behavior.shape[1]), []).append(clip)
+        for clips in groups.values():
+            _add(turn, clips, objectives, whole, gradients, likelihoods)
+    evaluations = []
+    for objective, leaf, (white, *hidden), *rest in zip(
+        objectives, leaves, parts, whole, gradients, likelihoods, strict=True
+    ):
+        outputs, of_outputs, likelihood = rest
+        (gradient,) = torch.autograd.grad(outputs, leaf, of_outputs)
+        with torch.no_grad():
+            pairs = [
+                (objective.prior_weight, white),
+                *((p.weight, q) for p, q in zip(objective.unknowns, hidden, strict=True)),
+            ]
+            pull = objective.point([weight * part for weight, part in pairs])
+            prior = sum(0.5 * weight * float((part * part).sum()) for weight, part in pairs)
+        shares = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
+        evaluations.append(Evaluation(likelihood + prior, gradient + pull, shares))
+    return evaluations
+
+
+def _add(
+    turn: int,
+    clips: Sequence[int],
+    objectives: Sequence[Objective],
+    whole: Sequence[Sequence[Tensor]],
+    gradients: Sequence[Sequence[Tensor]],
+    likelihoods: list[float],
+) -> None:
+    """Add what one witness of each of some clips says: to the gradients of movie and unknowns, and to the values."""
+    witnesses = [objectives[clip].evidence[turn] for clip in clips]
+    places = [
+        [0, *(1 + objectives[clip].unknowns.index(unknown) for unknown in witness.unknowns)]
+        for clip, witness in zip(clips, witnesses, strict=True)
+    ]
+    parts = [
+        [whole[clip][place].detach()[:, witness.frames].requires_grad_() for place in of_clip]
+        for clip, witness, of_clip in zip(clips, witnesses, places, strict=True)
+    ]
+    told = [
+        witness.given(dict(zip(witness.unknowns, values, strict=True)))
+        for witness, (_, *values) in zip(witnesses, parts, strict=True)
+    ]
+    videos, behaviors = torch.cat([video for video, *_ in parts]), torch.cat([one.behavior for one in told])
+    rates = told[0].encoder.predict_rates(videos[:, None], behaviors)
+    losses = [
+        one.loss_of(rates[row : row + 1], objectives[clip].chosen[turn])
+        for row, (clip, one) in enumerate(zip(clips, told, strict=True))
+    ]
+    found = iter(torch.autograd.grad(torch.stack(losses).sum(), [part for of_clip in parts for part in of_clip]))
+    for clip, witness, of_clip, loss in zip(clips, witnesses, places, losses, strict=True):
+        for place in of_clip:
+            gradients[clip][place][:, witness.frames] += next(found)
+        likelihoods[clip] += float(loss.detach())

@@ -16,12 +16,14 @@ from nwbrecon.alignment.together import check_same_clock, show_the_same
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import choose_device
+from nwbrecon.encoding.validation import validate_once
 from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.settling import make_setup
 from nwbrecon.inversion.setup import INVERTED, SEARCH, Recording, Setup, Showing, in_range, invert
 from nwbrecon.progress import progress
+from nwbrecon.session import SignalKind
 from nwbrecon.storage import digest, keep_work_of, read_arrays, read_json, write_arrays, write_json
 
 __all__ = ["reconstruct"]
@@ -67,7 +69,8 @@ def reconstruct(
     Raises
     ------
     EncoderError
-        If an encoder was trained on another session, or does not say of its noise what the settings need.
+        If an encoder was trained on another session, does not say of its noise what the settings need, or cannot be
+        inverted (`nwbrecon.validate_encoder`).
     InversionError
         If there are no such trials, or several sessions do not fit together.
     SettingsError
@@ -84,6 +87,13 @@ def reconstruct(
                 "Train it anew, or leave inversion.noise at dispersion.",
             )
         one.to(choose_device(settings.device))
+        validate_once(
+            one,
+            n_rois=session.n_rois,
+            frame_size=tuple(session.frame_size),
+            n_variables=len(session.behavior_names),
+            signed=all(group.kind is SignalKind.DFF for group in session.groups),
+        )
     first = recordings[0][1]
     labels = _labels(first, trials)
     showings = _showings(recordings, labels, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from nwbrecon.encoding.validation import validate_once
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.behavior import BehaviorPrior
 from nwbrecon.inversion.keeping import identity, read_search, write_search
 from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Evidence, Margins, Objective
-from nwbrecon.inversion.optimizers import OPTIMIZERS, Optimizer
+from nwbrecon.inversion.optimizers import OPTIMIZERS, Evaluation, Optimizer
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.unknowns import GainPrior
+from nwbrecon.session import SignalKind
 
 __all__ = ["Outcome", "Reconstructor"]
 
@@ -80,6 +82,8 @@ class Reconstructor:
     ------
     InversionError
         If there is no evidence, or nothing was measured.
+    EncoderError
+        If an encoder is none that can be inverted; see `nwbrecon.validate_encoder`.
 
     Examples
     --------
@@ -122,6 +126,15 @@ class Reconstructor:
                 "At least one sample of one ROI is needed.",
                 "Choose trials that the recording covers.",
             )
+        for witness in evidence:
+            validate_once(
+                witness.encoder,
+                n_rois=len(witness.weights),
+                frame_size=prior.shape[1:],
+                n_variables=witness.behavior.shape[2],
+                signed=all(seen.kind is SignalKind.DFF for seen in witness.observations),
+                dtype=witness.weights.dtype,
+            )
         self.prior, self.margins = prior, margins
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
         start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
@@ -129,6 +142,8 @@ class Reconstructor:
         self._metric = None if sensitivity is None else self.objective.metric(Metric(sensitivity, prior, prior_weight))
         self._built_from = (prior_weight, chosen, sensitivity, optimizer)
         self._new_optimizer = OPTIMIZERS[optimizer]
+        # how the objective is asked for; searches side by side ask together
+        self.evaluate: Callable[[Objective, Tensor], Evaluation] = Objective.__call__
         self._optimizer: Optimizer | None = None
         # of searches that other evidence has ended
         self._iterations = self._evaluations = 0
@@ -151,7 +166,7 @@ class Reconstructor:
         """
         started = time.perf_counter()
         if self._optimizer is None:
-            self._optimizer = self._new_optimizer(self.objective, self._start, metric=self._metric)
+            self._optimizer = self._new_optimizer(self._value_at, self._start, metric=self._metric)
             if not self._rows:
                 self._record(started, snapshots)
         optimizer = self._optimizer
@@ -222,11 +237,14 @@ class Reconstructor:
         self._start = state["start"].to(self._start.device)
         self._optimizer = None
         if of_optimizer:
-            self._optimizer = self._new_optimizer(self.objective, self._start, metric=self._metric, state=of_optimizer)
+            self._optimizer = self._new_optimizer(self._value_at, self._start, metric=self._metric, state=of_optimizer)
         self._iterations, self._evaluations = state["iterations"], state["evaluations"]
         self._seconds, self._rows = state["seconds"], state["rows"]
         self._snapshots = list(state["snapshots"].numpy())
         self.snapshot_iterations = state["snapshot_iterations"]
+
+    def _value_at(self, point: Tensor) -> Evaluation:
+        return self.evaluate(self.objective, point)
 
     def _identity(self) -> str:
         return identity(self.objective.evidence, self.prior, self.margins, *self._built_from)

@@ -43,12 +43,15 @@ class Candidates:
         Iterations of the first fit of a clip under a kind of prior; later ones start from it and take half as many.
     tolerance
         Relative fall of the objective below which a fit has converged.
+    optimizer
+        Name of what it is searched with.
     """
 
     kinds: Sequence[str]
     weights: Sequence[float]
     iterations: int
     tolerance: float
+    optimizer: str = "lbfgs"
 
     def __len__(self) -> int:
         return len(self.kinds) * len(self.weights)
@@ -71,7 +74,14 @@ class Candidates:
             # from the strongest prior to the weakest: each fit starts near its end
             for weight in sorted(self.weights, reverse=True):
                 fit = Reconstructor(
-                    evidence, prior, margins, prior_weight=weight, chosen=chosen, start=white, sensitivity=sensitivity
+                    evidence,
+                    prior,
+                    margins,
+                    prior_weight=weight,
+                    chosen=chosen,
+                    start=white,
+                    sensitivity=sensitivity,
+                    optimizer=self.optimizer,
                 )
                 fit.run(iterations, tolerance=self.tolerance)
                 white, iterations = fit.point, max(1, self.iterations // 2)

@@ -155,6 +155,7 @@ def _choose(
         settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
         max(1, settings.iterations // 2),
         settings.tolerance,
+        settings.optimizer,
     )
     if len(candidates) == 1:
         setup.prior, setup.prior_weight = candidates.kinds[0], candidates.weights[0]

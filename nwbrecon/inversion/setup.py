@@ -293,6 +293,7 @@ def invert(
         prior_weight=setup.prior_weight,
         start=start,
         sensitivity=setup.sensitivity_to(showing),
+        optimizer=settings.optimizer,
     )
     outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
     if settings.noise != "dispersion":

@@ -116,6 +116,7 @@ class Driven:
         return self.encoder.now
 
     def predict_rates(self, video, behavior):
+        behavior = behavior.nan_to_num()
         return self.encoder.predict_rates(video, behavior) + torch.einsum("btv,nv->bnt", behavior, self.weights)
 
 

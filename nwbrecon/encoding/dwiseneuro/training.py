@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.config import DwiseNeuroSettings, EncoderSettings, TrainingSettings
+from nwbrecon.config import DwiseNeuroSettings, TrainingSettings
 from nwbrecon.encoding.dwiseneuro.encoder import DwiseNeuroEncoder
 from nwbrecon.encoding.dwiseneuro.network import DwiseNeuro
-from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.guide import guided
 from nwbrecon.encoding.initialization import behavior_units, mean_rates
 from nwbrecon.encoding.trainable import TrainableEncoder
 from nwbrecon.errors import SettingsError
@@ -113,16 +113,8 @@ class TrainableDwiseNeuro(DwiseNeuroEncoder, TrainableEncoder):
             buffer.copy_(torch.from_numpy(values))
         first_guess = math.log(2) / self.settings.softplus_beta
         self.unit.copy_(torch.from_numpy(mean_rates(aligned, trials)).clamp_min(_LEAST_RATE) / first_guess)
-        guide = VideoEncoder(
-            EncoderSettings(),
-            n_rois=self.n_rois,
-            frame_size=self.frame_size,
-            frame_rate=self.frame_rate,
-            behavior_names=self.behavior_names,
-        )
-        guide.initialize_shared([guide], [aligned], [trials])
-        scores = guide.initialize(aligned, trials)
-        self.roi_positions.copy_(guide.positions)
+        scores, positions = guided(aligned, trials)
+        self.roi_positions.copy_(positions)
         return scores
 
     def penalty(self, settings: TrainingSettings) -> Tensor:
