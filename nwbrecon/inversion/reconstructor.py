@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,8 @@ class Reconstructor:
     sensitivity
         Sum of the witnesses' `nwbrecon.inversion.metric.sensitivity`, which makes the search shorter; ``None`` does
         without.
+    watched_by
+        Gives, for a video with its margins, what its history is to hold as ``held_out``; ``None``: nothing.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Reconstructor:
         chosen: Sequence[Tensor] | None = None,
         start: Tensor | None = None,
         sensitivity: np.ndarray | None = None,
+        watched_by: Callable[[Tensor], float] | None = None,
     ) -> None:
         if not evidence or not any(float(seen.known.sum()) for witness in evidence for seen in witness.observations):
             raise InversionError(
@@ -93,6 +96,7 @@ class Reconstructor:
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
         self._start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
         self._metric = None if sensitivity is None else Metric(sensitivity, prior, prior_weight)
+        self._watched_by = watched_by
         self._optimizer: LBFGS | None = None
         # of searches that other evidence has ended
         self._iterations = self._evaluations = 0
@@ -184,6 +188,9 @@ class Reconstructor:
                 "seconds": self._seconds + time.perf_counter() - started,
             }
         )
+        if self._watched_by is not None:
+            with torch.no_grad():
+                self._rows[-1]["held_out"] = self._watched_by(self.prior.video(self.white))
         if self._iterations + optimizer.iteration in snapshots:
             self.snapshot_iterations.append(self._iterations + optimizer.iteration)
             self._snapshots.append(np.round(self.video).astype(np.uint8))
