@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1000, help="of the published method; 0 leaves it out")
     parser.add_argument("--every-clip", action="store_true", help="the published method on every clip of every mouse")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first mouse, and of the movies")
-    parser.add_argument(
-        "--selection-clips", type=int, default=8, help="on which choices of a weight are compared"
-    )
+    parser.add_argument("--selection-clips", type=int, default=8, help="on which choices of a weight are compared")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
 

@@ -225,14 +225,13 @@ def fit_error_model(
         some = feature[:, :, mask].reshape(len(feature), -1)[:, ::step].astype(float)
         clip = _Clip(some, error[:, mask].ravel()[::step].astype(float), _own(some[1]))
         (training if known else validation).setdefault(film, []).append(clip)
-    n_clips = sum(len(clips) for clips in validation.values())
-    model = _fit(list(validation.values()), list(training.values()), prior_variance, n_clips)
-    judged = []
-    for film, clips in validation.items():
-        others = [clips for name, clips in validation.items() if name != film]
-        if others or training:
-            other = _fit(others, list(training.values()), prior_variance, n_clips - len(clips))
-            judged.append(np.mean([_judge(other, clip) for clip in clips], axis=0))
+    calibration = _Calibration(list(validation.values()), list(training.values()), prior_variance)
+    model = calibration.model()
+    judged = [
+        np.mean([_judge(calibration.model(without=index), clip) for clip in clips], axis=0)
+        for index, clips in enumerate(validation.values())
+        if len(validation) > 1 or training
+    ]
     if judged:
         model.covered, model.rank_correlation = (float(value) for value in np.mean(judged, axis=0))
     return model
@@ -245,38 +244,48 @@ def _judge(model: ErrorModel, clip: _Clip) -> tuple[float, float]:
     return float(np.mean(size < 1.96 * std)), float(stats.spearmanr(size, std).statistic) if varies else 0.0
 
 
-def _fit(
-    validation: Sequence[list[_Clip]], training: Sequence[list[_Clip]], prior_variance: float, n_clips: int
-) -> ErrorModel:
-    """Fit the model to clips, film by film; with no validation film, weights are the typical ones."""
-    some = [clip for clips in validation or training for clip in clips]
-    center = np.mean([clip.features[1:].mean(axis=1) for clip in some], axis=0)
+class _Calibration:
+    """Weights, levels and ratios of all films, each film with the weights of the other validation films."""
 
-    def gathered(clips: list[_Clip]) -> _Film:
+    def __init__(
+        self, validation: Sequence[list[_Clip]], training: Sequence[list[_Clip]], prior_variance: float
+    ) -> None:
+        self.prior_variance, self.n_learned = prior_variance, len(training)
+        self.n_clips = np.array([len(clips) for clips in validation])
+        self.center = np.mean([clip.features[1:].mean(axis=1) for clips in validation for clip in clips], axis=0)
+        films = [self._gathered(clips) for clips in validation]
+        self.weights = _fit_weights(films)
+        self.others = [
+            _fit_weights(films[:index] + films[index + 1 :]) if len(films) > 1 else _TYPICAL
+            for index in range(len(films))
+        ]
+        known = [_level(film, weights) for film, weights in zip(films, self.others, strict=True)]
+        known += [_level(self._gathered(clips), self.weights) for clips in training]
+        self.levels, self.ratios = np.array([level for level, _ in known]), [ratio for _, ratio in known]
+
+    def _gathered(self, clips: list[_Clip]) -> _Film:
         own = np.concatenate([clip.own for clip in clips])
-        x = np.concatenate([clip.features[1:].T for clip in clips]) - center
-        y = np.concatenate([clip.errors for clip in clips]) ** 2 * np.exp((own - 1) * np.log(prior_variance))
+        x = np.concatenate([clip.features[1:].T for clip in clips]) - self.center
+        y = np.concatenate([clip.errors for clip in clips]) ** 2 * np.exp((own - 1) * np.log(self.prior_variance))
         return _Film(own[:, None] * x, y, own)
 
-    films, known = [gathered(clips) for clips in validation], [gathered(clips) for clips in training]
-    weights = _fit_weights(films) if films else _TYPICAL
-    levels, ratios = [], []
-    for index, film in enumerate([*films, *known]):
-        others = [other for place, other in enumerate(films) if place != index]
-        level, ratio = _level(film, _fit_weights(others) if others else _TYPICAL)
-        levels.append(level)
-        ratios.append(ratio)
-    level, spread, uncertain, freedom = _next_level(np.array(levels[: len(films)]), np.array(levels[len(films) :]))
-    constant = 2 * level - float(weights @ center)
-    return ErrorModel(
-        np.append(constant, weights),
-        _predictive_scale(ratios, float(np.hypot(spread, uncertain)), freedom),
-        spread,
-        n_clips,
-        len(films),
-        prior_variance,
-        len(known),
-    )
+    def model(self, without: int | None = None) -> ErrorModel:
+        """Put the model together, from all films or without a validation film."""
+        n_films = len(self.n_clips)
+        validation = [index for index in range(n_films) if index != without]
+        training = list(range(n_films, len(self.levels)))
+        weights = self.weights if without is None else self.others[without]
+        level, spread, uncertain, freedom = _next_level(self.levels[validation], self.levels[training])
+        ratios = [self.ratios[index] for index in validation + training]
+        return ErrorModel(
+            np.append(2 * level - float(weights @ self.center), weights),
+            _predictive_scale(ratios, float(np.hypot(spread, uncertain)), freedom),
+            spread,
+            int(self.n_clips[validation].sum()),
+            len(validation),
+            self.prior_variance,
+            self.n_learned,
+        )
 
 
 def _level(film: _Film, weights: np.ndarray) -> tuple[float, np.ndarray]:
