@@ -10,9 +10,10 @@ from nwbrecon.alignment.views import responses_in_bins
 
 __all__ = ["cells_of_rois"]
 
-# in bins of half a second, ROIs that are one cell correlated by .96 to .99 on four simulated mice, and others of other
-# planes, which share tuning, its noise and neuropil, by at most .85
-_BIN_SECONDS, _LEAST_CORRELATION = 0.5, 0.9
+# in bins of half a second, ROIs that are one cell correlated by .96 and more on two simulated mice, and others of other
+# planes, which share tuning, its noise and neuropil, by at most .84; with a quarter more variance, as noise, by .84 and
+# more, and at most .77
+_BIN_SECONDS, _LEAST_CORRELATION = 0.5, 0.85
 # of fewer bins a correlation says little
 _LEAST_BINS = 60
 
@@ -22,7 +23,7 @@ def cells_of_rois(aligned: AlignedSession) -> np.ndarray:
 
     Planes are scanned one after the other, and a cell's samples fall at other times in each: activity is compared in
     bins that are much longer than a scan, over training trials. Two ROIs are one cell if their activity correlates by
-    .9 or more, and neither has a better match in the other's plane. Where cells are in the field of view is not asked:
+    .85 or more, and neither has a better match in the other's plane. Where cells are in the field of view is not asked:
     files give positions in units, and from origins, of each plane's own.
 
     Parameters

@@ -199,7 +199,7 @@ def test_rois_that_are_not_looked_at_do_not_matter(monkeypatch, rank):
     (group,) = aligned.groups
     group.activity[:, without] = 1e3
     np.testing.assert_array_equal(decoder.predict(aligned, trial, without), told)
-    # from nobody's responses, the mean movie is all there is
+    # from nobody's responses, next to nothing but the mean movie is made
     nobody = decoder.predict(aligned, trial, np.ones(6, dtype=bool))
     if rank is None:
-        assert np.abs(nobody - decoder.mean_video.reshape(SIZE)).max() < 1
+        assert np.abs(nobody - decoder.mean_video.reshape(SIZE)).max() < 0.1 * aligned.trial(trial).video.std()
