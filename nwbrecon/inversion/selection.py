@@ -1,11 +1,11 @@
 """Choosing prior and prior weight, on validation clips or without any true movie.
 
 Validation clips, whose movies are known and which no encoder learned from, say directly which prior makes the movie
-that is nearest to the truth, once it is added to the linear decoder's. Where there are none, responses that were not
-fitted are the judges. Cells of like tuning share noise, and so do ROIs that are the same cell: judges from among the
-fitted cells' neighbors would reward a movie that explains the noise. Best are the responses to other showings of the
-clip, whose noise is another. Of a clip that was shown once, ROIs are held out, in whole neighborhoods of the visual
-field, and all ROIs of a cell together.
+that is nearest to the truth, once it is added to the linear decoder's. Where there are none, ROIs that were not fitted
+are the judges. They are held out in whole neighborhoods of the visual field, all ROIs of a cell together: cells of like
+tuning share noise, and so do ROIs that are the same cell, and judges from among the fitted cells' neighbors would
+reward a movie that explains the noise. Best are their responses to other showings of the clip, whose noise is another.
+(The fitted ROIs' own responses to other showings are no judges: what their encoder has wrong is wrong there too.)
 """
 
 from __future__ import annotations
@@ -169,11 +169,12 @@ class Judged:
     prior_for
         Gives the clip's prior of a kind.
     held_out
-        ``(roi,)`` bool, one a witness: ROIs that are not fitted; ``None`` where all are.
+        ``(roi,)`` bool, one a witness: ROIs that are not fitted, and judge.
     sensitivity
         See `nwbrecon.inversion.reconstructor.Reconstructor`.
     others
-        Witnesses of other showings of the clip, none of which are fitted.
+        Witnesses of other showings of the clip, with the ROIs ``(roi,)`` bool that judge in each; where there are any,
+        they judge in place of those of this showing.
     first
         ``(time, height, width)`` what the linear decoder makes of what is fitted, where the search begins; ``None``
         begins at the prior's center.
@@ -181,28 +182,25 @@ class Judged:
 
     evidence: list[Evidence]
     prior_for: Callable[[str], MoviePrior]
-    held_out: list[np.ndarray] | None
+    held_out: list[np.ndarray]
     sensitivity: np.ndarray | None = None
-    others: list[Evidence] = field(default_factory=list)
+    others: list[tuple[Evidence, np.ndarray]] = field(default_factory=list)
     first: np.ndarray | None = None
 
     @property
-    def fitted(self) -> list[Tensor] | None:
-        """``(roi,)`` 1 for ROIs that are fitted, otherwise 0, one a witness; ``None`` where all are."""
-        if self.held_out is None:
-            return None
-        return [
-            torch.from_numpy(~held_out).float().to(witness.weights.device)
-            for witness, held_out in zip(self.evidence, self.held_out, strict=True)
-        ]
+    def fitted(self) -> list[Tensor]:
+        """``(roi,)`` 1 for ROIs that are fitted, otherwise 0, one a witness."""
+        return [_as_weights(~held_out, witness) for witness, held_out in zip(self.evidence, self.held_out, strict=True)]
 
     @torch.no_grad()
     def judge(self, video: Tensor) -> float:
-        """Negative log-likelihood of what is not fitted: held-out ROIs, and other showings."""
-        judges: list[tuple[Evidence, Tensor | None]] = [(witness, None) for witness in self.others]
-        if (fitted := self.fitted) is not None:
-            judges += [(witness, 1 - chosen) for witness, chosen in zip(self.evidence, fitted, strict=True)]
-        return sum(float(witness.loss(video[:, witness.frames], chosen)) for witness, chosen in judges)
+        """Negative log-likelihood of the held-out ROIs, in other showings where there are any."""
+        asked = self.others or list(zip(self.evidence, self.held_out, strict=True))
+        return sum(float(witness.loss(video[:, witness.frames], _as_weights(rois, witness))) for witness, rois in asked)
+
+
+def _as_weights(rois: np.ndarray, witness: Evidence) -> Tensor:
+    return torch.from_numpy(rois).float().to(witness.weights.device)
 
 
 def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Candidates) -> Choice:

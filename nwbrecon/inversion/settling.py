@@ -208,7 +208,7 @@ def _judged(
     cells: Sequence[np.ndarray],
     index: int,
 ) -> Judged:
-    """Set a clip up to be judged: by other showings of it, or, where there are none, by ROIs that are held out.
+    """Set a clip up to be judged by ROIs that are held out: in other showings of it, where there are any.
 
     ``cells`` says of each recording which cell its ROIs are.
     """
@@ -220,20 +220,20 @@ def _judged(
         # of showings that are fused the last judges the others
         others = tuple(trials[-1:] if len(trials) > 1 else () for trials in showing)
         showing = tuple(trials[:-1] if len(trials) > 1 else trials for trials in showing)
-    sensitivity = setup.sensitivity_to(showing)
-    if any(others):
-        evidence, prior_for, decoded = _clip(setup, recordings, showing, settings)
-        witnesses = gather(recordings, others, setup.margins, settings)
-        return Judged(evidence, prior_for, None, sensitivity, witnesses, decoded)
     held_out = [
         held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index, of_rois)
         for (encoder, _), of_rois in zip(recordings, cells, strict=True)
     ]
-    evidence, prior_for, decoded = _clip(setup, recordings, showing, settings, held_out)
     # the same ROIs judge in all witnesses of a recording
     judges = {id(encoder): judging for (encoder, _), judging in zip(recordings, held_out, strict=True)}
+    evidence, prior_for, decoded = _clip(setup, recordings, showing, settings, held_out)
     return Judged(
-        evidence, prior_for, [judges[id(witness.encoder)] for witness in evidence], sensitivity, first=decoded
+        evidence,
+        prior_for,
+        [judges[id(witness.encoder)] for witness in evidence],
+        setup.sensitivity_to(showing),
+        [(witness, judges[id(witness.encoder)]) for witness in gather(recordings, others, setup.margins, settings)],
+        decoded,
     )
 
 

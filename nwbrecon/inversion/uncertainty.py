@@ -29,7 +29,7 @@ _SPREAD, _SPREAD_FILMS = 0.3, 4
 _PIXELS_PER_CLIP = 5000
 # by how much the logarithm of the error is lower for films that the encoder has learned from, and the standard
 # deviation of that between mice: three simulated mice
-_OPTIMISM, _OPTIMISM_SPREAD = 0.22, 0.1
+_OPTIMISM, _OPTIMISM_SPREAD = 0.25, 0.1
 # the power of the share of the prior's variance that is left which says how much of a pixel's error is the prior's
 _TO_PRIOR = 3
 

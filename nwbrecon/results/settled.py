@@ -59,5 +59,5 @@ def prior_choice(info: Mapping[str, Any]) -> str:
     kinds = list(dict.fromkeys(row["prior"] for row in table))
     if len(kinds) > 1:
         among += f" and priors {' and '.join(kinds)}"
-    why = "explains most of the validation clips" if "explained" in table[0] else "predicts held-out responses best"
+    why = "explains most of the validation clips" if "explained" in table[0] else "predicts held-out ROIs best"
     return f"{said} (of {among}: {why})"

@@ -196,7 +196,8 @@ def test_noise_that_cells_share_misleads_held_out_rois_and_not_other_showings():
     for seed in range(3):
         (one, *others), video = on_the_screen(seed)
         by_rois.append(Judged([one], priors.__getitem__, [np.arange(40) % 5 == 0]))
-        by_showings.append(Judged([one], priors.__getitem__, None, others=others))
+        judges = np.arange(40) % 5 == 0
+        by_showings.append(Judged([one], priors.__getitem__, [judges], others=[(other, judges) for other in others]))
         for (_, weight), fit in candidates(weights=weights).fits([one], priors.__getitem__, Margins(0, 0)):
             errors[weight] += float(np.square(fit.video - video).mean())
     best = min(errors, key=lambda weight: errors[weight])
@@ -206,12 +207,13 @@ def test_noise_that_cells_share_misleads_held_out_rois_and_not_other_showings():
     assert choose(by_rois, weights=weights).weight < best
 
 
-def test_other_showings_judge_with_all_their_rois():
+def test_in_other_showings_the_held_out_rois_judge():
     (one, *others), video = on_the_screen(0)
-    clip = Judged([one], {"movie": movie_prior()}.__getitem__, None, others=others)
-    assert clip.fitted is None
-    movie = torch.from_numpy(video)[None].double()
-    assert clip.judge(movie) == pytest.approx(sum(float(other.loss(movie)) for other in others))
+    judges = np.arange(40) % 5 == 0
+    clip = Judged([one], {"movie": movie_prior()}.__getitem__, [judges], others=[(other, judges) for other in others])
+    movie, asked = torch.from_numpy(video)[None].double(), torch.from_numpy(judges).double()
+    assert clip.judge(movie) == pytest.approx(sum(float(other.loss(movie, asked)) for other in others))
+    assert float(clip.fitted[0].sum()) == 32
 
 
 def test_the_curve_tells_how_the_held_out_are_predicted_on_the_way():

@@ -117,11 +117,12 @@ def test_other_showings_judge_where_there_are_any(small_setup, small_mouse, smal
     showing = (tuple(trials) if fused else (trials[1],),)
     cells = [np.arange(aligned.n_rois)]
     clip = _judged(small_setup, recordings, showing, FIXED, cells, 0)
-    assert clip.held_out is None
+    assert (clip.held_out[0] == clip.others[0][1]).all()
     # two of the three are fitted, the last judges; or one is, and the two others judge
     assert (len(clip.evidence), len(clip.others)) == ((2, 1) if fused else (1, 2))
     fitted = trials[:2] if fused else [trials[1]]
-    decoded = np.mean([small_setup.ridges[0].predict(aligned, trial) for trial in fitted], axis=0)
+    without = clip.held_out[0]
+    decoded = np.mean([small_setup.ridges[0].predict(aligned, trial, without) for trial in fitted], axis=0)
     np.testing.assert_allclose(clip.first, np.clip(decoded, 0, 255), atol=1e-3)
 
 

@@ -38,7 +38,7 @@ def rows(kinds=("movie",), weights=(0.5, 1.5, 5.0), by="explained"):
     [
         ([], "movie, weight 1.5 (set beforehand)"),
         (rows(), "movie, weight 1.5 (of 0.5, 1.5 and 5: explains most of the validation clips)"),
-        (rows(by="held_out"), "movie, weight 1.5 (of 0.5, 1.5 and 5: predicts held-out responses best)"),
+        (rows(by="held_out"), "movie, weight 1.5 (of 0.5, 1.5 and 5: predicts held-out ROIs best)"),
         (
             rows(("movie", "ridge"), (1.5,)),
             "movie, weight 1.5 (of 1.5 and priors movie and ridge: explains most of the validation clips)",
