@@ -82,8 +82,10 @@ def one_mouse(encoder: EncoderEnsemble, aligned: AlignedSession, folder: Path, n
         clips = []
         for index, trial in enumerate(test):
             evidence, prior_for = clip_of(setup, encoder, aligned, trial)
-            held_out = [judges(index)] * len(evidence)
-            clips.append(Judged(evidence, prior_for, held_out, setup.sensitivity_to(((trial,),))))
+            held_out, showing = judges(index), ((trial,),)
+            first = in_range(setup.decode([(encoder, aligned)], showing, [held_out]))
+            rois = [held_out] * len(evidence)
+            clips.append(Judged(evidence, prior_for, rois, setup.sensitivity_to(showing), first))
         candidates = Candidates(("movie",), WEIGHTS, SETTINGS.iterations // 2, SETTINGS.tolerance)
         chosen[name] = choose_by_held_out(clips, setup.margins, candidates).weight
     table = pd.DataFrame(

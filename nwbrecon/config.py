@@ -491,9 +491,8 @@ class InversionSettings(Settings):
     """Prior weights to choose from."""
     choose_by: Literal["validation", "held-out"] = "validation"
     """What prior and weight are chosen by. ``validation``: how much of the validation clips they explain.
-    ``held-out``: how well ROIs that were not fitted are predicted, on the very clips that are reconstructed (in other
-    showings of these, where there are any), for which no movie need be known; so, too, where there are no validation
-    clips."""
+    ``held-out``: how well ROIs that were not fitted are predicted, on the very clips that are reconstructed, for which
+    no movie need be known; so, too, where there are no validation clips."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the ROIs that is held out to choose prior and weight."""
     selection_trials: Annotated[int, Field(ge=1)] = 8

@@ -115,7 +115,7 @@ class Reconstructions(Sequence[Reconstruction]):
         Resolved settings.
     info
         What concerns all of them: the gate's figures, calibration, how prior and weight were chosen; where held-out
-        responses chose, ``held_out_curve``, how badly these were predicted after each iteration, summed over clips.
+        ROIs chose, ``held_out_curve``, how badly these were predicted after each iteration, summed over clips.
     warnings
         What the user should know, in sentences.
     setup

@@ -4,8 +4,8 @@ Validation clips, whose movies are known and which no encoder learned from, say 
 that is nearest to the truth, once it is added to the linear decoder's. Where there are none, ROIs that were not fitted
 are the judges. They are held out in whole neighborhoods of the visual field, all ROIs of a cell together: cells of like
 tuning share noise, and so do ROIs that are the same cell, and judges from among the fitted cells' neighbors would
-reward a movie that explains the noise. Best are their responses to other showings of the clip, whose noise is another.
-(The fitted ROIs' own responses to other showings are no judges: what their encoder has wrong is wrong there too.)
+reward a movie that explains the noise. (Responses to other showings of the clip, whose noise is another, were tried as
+judges: what an encoder has wrong is wrong there too, and they chose weights that were smaller still.)
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class Choice:
     table
         One row a candidate: ``prior``, ``weight``, and what it was judged by. On validation clips ``explained``, the
         share of the movies' variance inside the mask; otherwise ``held_out`` (negative log-likelihood of the held-out
-        responses, summed over clips) and ``gain`` (by how much it is lower than for a uniform gray screen).
+        ROIs, summed over clips) and ``gain`` (by how much it is lower than for a uniform gray screen).
     curve
-        Where held-out responses chose, one row an iteration of a search with what was chosen: ``iteration`` and
+        Where held-out ROIs chose, one row an iteration of a search with what was chosen: ``iteration`` and
         ``held_out``.
     """
 
@@ -160,7 +160,7 @@ def choose_on_known(clips: Sequence[Known], margins: Margins, candidates: Candid
 
 @dataclass
 class Judged:
-    """One clip on which held-out responses choose.
+    """One clip on which held-out ROIs choose.
 
     Attributes
     ----------
@@ -172,9 +172,6 @@ class Judged:
         ``(roi,)`` bool, one a witness: ROIs that are not fitted, and judge.
     sensitivity
         See `nwbrecon.inversion.reconstructor.Reconstructor`.
-    others
-        Witnesses of other showings of the clip, with the ROIs ``(roi,)`` bool that judge in each; where there are any,
-        they judge in place of those of this showing.
     first
         ``(time, height, width)`` what the linear decoder makes of what is fitted, where the search begins; ``None``
         begins at the prior's center.
@@ -184,27 +181,25 @@ class Judged:
     prior_for: Callable[[str], MoviePrior]
     held_out: list[np.ndarray]
     sensitivity: np.ndarray | None = None
-    others: list[tuple[Evidence, np.ndarray]] = field(default_factory=list)
     first: np.ndarray | None = None
 
     @property
     def fitted(self) -> list[Tensor]:
         """``(roi,)`` 1 for ROIs that are fitted, otherwise 0, one a witness."""
-        return [_as_weights(~held_out, witness) for witness, held_out in zip(self.evidence, self.held_out, strict=True)]
+        return [
+            torch.from_numpy(~held_out).float().to(witness.weights.device)
+            for witness, held_out in zip(self.evidence, self.held_out, strict=True)
+        ]
 
     @torch.no_grad()
     def judge(self, video: Tensor) -> float:
-        """Negative log-likelihood of the held-out ROIs, in other showings where there are any."""
-        asked = self.others or list(zip(self.evidence, self.held_out, strict=True))
-        return sum(float(witness.loss(video[:, witness.frames], _as_weights(rois, witness))) for witness, rois in asked)
-
-
-def _as_weights(rois: np.ndarray, witness: Evidence) -> Tensor:
-    return torch.from_numpy(rois).float().to(witness.weights.device)
+        """Negative log-likelihood of the held-out ROIs."""
+        pairs = zip(self.evidence, self.fitted, strict=True)
+        return sum(float(witness.loss(video[:, witness.frames], 1 - fitted)) for witness, fitted in pairs)
 
 
 def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Candidates) -> Choice:
-    """Reconstruct under each prior and weight; the best predicts the held-out responses best.
+    """Reconstruct under each prior and weight; the best predicts the held-out ROIs best.
 
     Under the best, every clip is reconstructed once more, to tell how long a search goes on to predict them better.
 
@@ -248,7 +243,7 @@ def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Ca
 
 
 def _watch(clip: Judged, margins: Margins, choice: Choice, iterations: int) -> np.ndarray:
-    """Negative log-likelihood of the held-out responses after each iteration ``(iteration,)``, the start first."""
+    """Negative log-likelihood of the held-out ROIs after each iteration ``(iteration,)``, the start first."""
     prior = clip.prior_for(choice.prior)
     fit = Reconstructor(
         clip.evidence,

@@ -41,8 +41,6 @@ _LONGEST_LAG = 3.0
 _SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS = 24, 8, 8
 # films that should tell how far films are apart in what is missed of them
 _CALIBRATION_FILMS = 8
-# other showings of a clip that judge how one of them was reconstructed, at most
-_OTHER_SHOWINGS = 2
 
 
 def make_setup(
@@ -145,7 +143,7 @@ def _shared(recordings: Sequence[Recording], split: str) -> list[Showing]:
 def _choose(
     setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing], settings: InversionSettings
 ) -> None:
-    """Choose prior and weight: on validation clips, or by held-out responses to the clips that are reconstructed."""
+    """Choose prior and weight: on validation clips, or by held-out ROIs on the clips that are reconstructed."""
     candidates = Candidates(
         _kinds(settings),
         settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
@@ -208,18 +206,10 @@ def _judged(
     cells: Sequence[np.ndarray],
     index: int,
 ) -> Judged:
-    """Set a clip up to be judged by ROIs that are held out: in other showings of it, where there are any.
+    """Set a clip up to be judged by ROIs that are held out, and of which nothing goes into the movie.
 
     ``cells`` says of each recording which cell its ROIs are.
     """
-    others = tuple(
-        tuple(trial for trial in aligned.showings_like(trials[0]) if trial not in trials)[:_OTHER_SHOWINGS]
-        for (_, aligned), trials in zip(recordings, showing, strict=True)
-    )
-    if not any(others) and any(len(trials) > 1 for trials in showing):
-        # of showings that are fused the last judges the others
-        others = tuple(trials[-1:] if len(trials) > 1 else () for trials in showing)
-        showing = tuple(trials[:-1] if len(trials) > 1 else trials for trials in showing)
     held_out = [
         held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index, of_rois)
         for (encoder, _), of_rois in zip(recordings, cells, strict=True)
@@ -227,14 +217,8 @@ def _judged(
     # the same ROIs judge in all witnesses of a recording
     judges = {id(encoder): judging for (encoder, _), judging in zip(recordings, held_out, strict=True)}
     evidence, prior_for, decoded = _clip(setup, recordings, showing, settings, held_out)
-    return Judged(
-        evidence,
-        prior_for,
-        [judges[id(witness.encoder)] for witness in evidence],
-        setup.sensitivity_to(showing),
-        [(witness, judges[id(witness.encoder)]) for witness in gather(recordings, others, setup.margins, settings)],
-        decoded,
-    )
+    rois = [judges[id(witness.encoder)] for witness in evidence]
+    return Judged(evidence, prior_for, rois, setup.sensitivity_to(showing), decoded)
 
 
 def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[Showing]:

@@ -110,28 +110,11 @@ def test_films_that_validation_lacks_are_made_up_for_by_training_films(small_mou
     assert _learned_from([(small_encoder, aligned)], validation) == []
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_other_showings_judge_where_there_are_any(small_setup, small_mouse, small_encoder, fused):
-    aligned, recordings = small_mouse.aligned, [(small_encoder, small_mouse.aligned)]
-    trials = aligned.showings_like(aligned.trials_in("test")[0])
-    showing = (tuple(trials) if fused else (trials[1],),)
-    cells = [np.arange(aligned.n_rois)]
-    clip = _judged(small_setup, recordings, showing, FIXED, cells, 0)
-    assert (clip.held_out[0] == clip.others[0][1]).all()
-    # two of the three are fitted, the last judges; or one is, and the two others judge
-    assert (len(clip.evidence), len(clip.others)) == ((2, 1) if fused else (1, 2))
-    fitted = trials[:2] if fused else [trials[1]]
-    without = clip.held_out[0]
-    decoded = np.mean([small_setup.ridges[0].predict(aligned, trial, without) for trial in fitted], axis=0)
-    np.testing.assert_allclose(clip.first, np.clip(decoded, 0, 255), atol=1e-3)
-
-
-def test_of_a_clip_that_was_shown_once_rois_judge_that_had_no_part(small_setup, small_mouse, small_encoder):
+def test_rois_judge_that_had_no_part(small_setup, small_mouse, small_encoder):
     aligned, recordings = small_mouse.aligned, [(small_encoder, small_mouse.aligned)]
     trial = aligned.trials_in("validation")[0]
     cells = [np.arange(aligned.n_rois) // 2]
     clip = _judged(small_setup, recordings, ((trial,),), FIXED, cells, 0)
-    assert clip.others == []
     (held_out,) = clip.held_out
     np.testing.assert_array_equal(held_out[::2], held_out[1::2])
     without = small_setup.ridges[0].predict(aligned, trial, held_out)
