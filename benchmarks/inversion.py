@@ -4,7 +4,8 @@ Simulates mice that all see the same movies, trains one encoder each, and recons
 clip with each method, by the same encoders. The published method, which takes long, runs for ``--iterations``, and each
 clip by it in one of the mice, who take turns (``--every-clip``: in all of them). Its best iteration is chosen with the
 true movie, which nobody has: an upper bound. Then clips are reconstructed from two mice together, and from four
-showings, and under each prior weight that there is to choose from, to tell how far the choices are from the best.
+showings, and under each of many prior weights, to tell how far the choices among these are from the best
+(``selection.py``).
 
 Everything that takes long is kept in ``--out``, so that the same command goes on where it was stopped.
 
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from selection import selection
 
 import nwbrecon as nr
 from nwbrecon.alignment import AlignedSession
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1000, help="of the published method; 0 leaves it out")
     parser.add_argument("--every-clip", action="store_true", help="the published method on every clip of every mouse")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first mouse, and of the movies")
+    parser.add_argument("--selection-clips", type=int, default=8, help="on which choices of a weight are compared")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
 
@@ -59,7 +62,7 @@ def main() -> None:
     rows += fusion(arguments, mice)
     table = pd.DataFrame(rows)
     summarize(table, pd.DataFrame(costs))
-    weights = selection(arguments, mice)
+    weights = selection(mice, arguments.out, arguments.seed, arguments.selection_clips)
     report = {"clips": table.to_dict(orient="list"), "costs": costs, "selection": weights.to_dict(orient="list")}
     write_json(arguments.out / "inversion.json", report)
 
@@ -189,33 +192,6 @@ def fusion(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, Alig
             true = owner.trial(item.trials[0]).video
             rows.append({"mouse": "fusion", "clip": item.clip, "method": method, **likeness(item.video, true, mask)})
     return rows
-
-
-def selection(arguments: argparse.Namespace, mice: list[tuple[EncoderEnsemble, AlignedSession]]) -> pd.DataFrame:
-    """Scores under each prior weight, and under those that are chosen without the movies; prints them.
-
-    Cells of like tuning share noise, and some ROIs are the same cell: what misleads a choice by held-out ROIs.
-    """
-    plain = InversionSettings(uncertainty=False)
-    ways = {
-        f"weight {weight:g}": plain.model_copy(update={"prior_weight": weight}) for weight in plain.candidate_weights
-    } | {f"chosen by {way}": plain.model_copy(update={"choose_by": way}) for way in ("validation", "held-out")}
-    rows = []
-    for index, (encoder, aligned) in enumerate(mice):
-        trials = aligned.trials_in("test", repeats=[0])
-        for way, settings in ways.items():
-            name = f"{way.replace(' ', '-')}-{arguments.seed + index}"
-            made = inverted(arguments, name, encoder, aligned, trials, settings)
-            of_clips = [likeness(item.video, aligned.trial(item.trials[0]).video, made.mask) for item in made]
-            means = pd.DataFrame(of_clips).mean().to_dict()
-            rows.append({"mouse": index, "way": way, "weight": made.info["prior_weight"], **means})
-    table = pd.DataFrame(rows)
-    best = table[table["way"].str.startswith("weight")].groupby("mouse")[list(METRICS)].max()
-    for metric in METRICS:
-        table[f"{metric} - best"] = table[metric] - table["mouse"].map(best[metric])
-    print("\nprior weight: each, and as chosen (means over clips; the best is an oracle's, metric by metric)")
-    print(table.round(3).to_string(index=False))
-    return table
 
 
 def summarize(table: pd.DataFrame, costs: pd.DataFrame) -> None:

@@ -14,9 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from uncertainty import held
 
 import nwbrecon as nr
 from nwbrecon.config import AlignmentSettings, SimulationSettings
@@ -102,19 +101,9 @@ def one_mouse(settings: SimulationSettings) -> tuple[pd.DataFrame, dict[str, flo
         curve["pixel_correlation"].max() - curve.loc[curve["lag"] == 0, "pixel_correlation"].iloc[0]
     )
     if all(item.std is not None for item in reconstructions):
-        cost |= uncertainty(reconstructions, aligned)
+        trues = [aligned.trial(item.trials[0]).video for item in reconstructions]
+        cost |= held(list(reconstructions), trues, reconstructions.mask)
     return scores.trials, cost
-
-
-def uncertainty(reconstructions: nr.Reconstructions, aligned: nr.AlignedSession) -> dict[str, float]:
-    """Coverage of 95 % intervals, and rank correlation of standard deviation and error, means over trials."""
-    covered, ranked, mask = [], [], reconstructions.mask
-    for item in reconstructions:
-        error = np.abs(item.video - aligned.trial(item.trials[0]).video)[:, mask].ravel()
-        deviation = item.std[:, mask].ravel()
-        covered.append(np.mean(error < 1.96 * deviation))
-        ranked.append(spearmanr(error, deviation).statistic)
-    return {"covered_by_95": float(np.mean(covered)), "error_rank_correlation": float(np.mean(ranked))}
 
 
 if __name__ == "__main__":

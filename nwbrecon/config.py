@@ -540,7 +540,8 @@ class InversionSettings(Settings):
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True
-    """Give a standard deviation for every pixel, calibrated on validation clips."""
+    """Give an information map: for every pixel the standard deviation of the error that is to be expected given what
+    the responses say, calibrated on validation clips."""
     published: Bauer2026Settings | None = None
     """Details of the published method, for the presets of its name; ``None`` takes them as published."""
     transparency: TransparencySettings | None = TransparencySettings()

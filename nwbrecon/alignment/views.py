@@ -10,7 +10,14 @@ from nwbrecon.alignment.model import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import bin_averages, bin_counts, coverage, held_averages
 from nwbrecon.session.model import BehaviorSeries, SignalKind
 
-__all__ = ["behavior_on_frames", "covered_frames", "responses_on_frames", "sample_behavior", "samples_in"]
+__all__ = [
+    "behavior_on_frames",
+    "covered_frames",
+    "responses_in_bins",
+    "responses_on_frames",
+    "sample_behavior",
+    "samples_in",
+]
 
 LONGEST_INTERVAL = 2.5
 """Intervals between samples longer than this many usual ones are gaps: one lost sample is bridged, two are not."""
@@ -39,7 +46,7 @@ def responses_on_frames(aligned: AlignedSession, trial: int, lead: int = 0, tail
         samples do not cover a frame.
     """
     starts, stops = _frame_bins(aligned, trial, lead, tail)
-    return np.concatenate([_group_on_bins(group, starts, stops) for group in aligned.groups], axis=1)
+    return np.concatenate([responses_in_bins(group, starts, stops) for group in aligned.groups], axis=1)
 
 
 def behavior_on_frames(aligned: AlignedSession, trial: int, lead: int = 0, tail: int = 0) -> np.ndarray:
@@ -141,13 +148,21 @@ def sample_behavior(series: BehaviorSeries, starts: np.ndarray, stops: np.ndarra
     return bin_averages(times, values, starts, stops, longest=longest)
 
 
-def _frame_bins(aligned: AlignedSession, trial: int, lead: int, tail: int) -> tuple[np.ndarray, np.ndarray]:
-    row = aligned.trials.loc[trial]
-    edges = row["onset"] + np.arange(-lead, row["n_frames"] + tail + 1) / aligned.frame_rate
-    return edges[:-1], edges[1:]
+def responses_in_bins(group: AlignedGroup, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Responses of a group's ROIs in bins of any length; see `responses_on_frames`.
 
+    Parameters
+    ----------
+    group
+        The group.
+    starts, stops
+        ``(bin,)`` seconds on the session clock, in time order.
 
-def _group_on_bins(group: AlignedGroup, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    Returns
+    -------
+    numpy.ndarray
+        ``(bin, roi)`` float32; NaN where the group's samples do not cover a bin.
+    """
     first = max(int(np.searchsorted(group.timestamps, starts[0], side="right")) - 1, 0)
     last = int(np.searchsorted(group.timestamps, stops[-1], side="left")) + 1
     resample = bin_averages if group.kind is SignalKind.DFF else bin_counts
@@ -159,3 +174,9 @@ def _group_on_bins(group: AlignedGroup, starts: np.ndarray, stops: np.ndarray) -
         longest=LONGEST_INTERVAL * group.interval,
     )
     return values.astype(np.float32)
+
+
+def _frame_bins(aligned: AlignedSession, trial: int, lead: int, tail: int) -> tuple[np.ndarray, np.ndarray]:
+    row = aligned.trials.loc[trial]
+    edges = row["onset"] + np.arange(-lead, row["n_frames"] + tail + 1) / aligned.frame_rate
+    return edges[:-1], edges[1:]

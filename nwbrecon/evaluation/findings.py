@@ -211,8 +211,8 @@ def of_gray(case: Case, movies: list[Reconstruction]) -> Finding:
     told, prior = finding.mean("gray screen", "uncertainty"), finding.mean("prior", "uncertainty")
     if np.isfinite(told) and np.isfinite(prior):
         sentence += (
-            f" Its uncertainty is given as {told:.0f} gray levels, that of clips as "
-            f"{finding.mean('reconstruction', 'uncertainty'):.0f}; the prior's, without any response, is {prior:.0f}."
+            f" Its information map expects errors of {told:.0f} gray levels, that of clips of "
+            f"{finding.mean('reconstruction', 'uncertainty'):.0f}; the prior, without any response, of {prior:.0f}."
         )
     finding.conclude(passed, sentence)
     return finding

@@ -140,6 +140,7 @@ def reconstruct(
             "prior_weight": setup.prior_weight,
             "blend": setup.blend.as_dict(),
             "choice": setup.choice,
+            **({"held_out_curve": setup.curve} if setup.curve else {}),
             "mask_fraction": float(setup.mask.mean()),
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),
             "ridge_penalty": setup.ridges[0].penalty,

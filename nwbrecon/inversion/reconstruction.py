@@ -35,7 +35,8 @@ class Reconstruction:
     video
         ``(time, height, width)`` float32, grey level 0-255.
     std
-        ``(time, height, width)`` float32, standard deviation in grey levels; ``None`` where not asked for.
+        ``(time, height, width)`` float32, grey levels: the information map, the standard deviation of the error that is
+        to be expected given what the responses say; ``None`` where not asked for.
     onset
         Seconds on the session clock at which the clip began (of the first trial).
     frame_rate
@@ -44,7 +45,7 @@ class Reconstruction:
         Other reconstructions of the same clip from the same responses, by name (``ridge``), shaped like `video`.
     history
         One row an iteration: ``iteration``, ``objective``, ``negative_log_likelihood``, ``negative_log_prior``,
-        ``seconds``; where held-out ROIs were watched, ``held_out``.
+        ``seconds``.
     snapshots
         ``(snapshot, time, height, width)`` uint8: the way from the first guess to `video`; may be empty.
     snapshot_iterations
@@ -75,7 +76,7 @@ class Reconstruction:
         return self.onset + np.arange(len(self.video)) / self.frame_rate
 
     def play(self, true: np.ndarray | None = None) -> Any:
-        """Play it in a notebook, with its uncertainty and its baselines: a `nwbrecon.Player`.
+        """Play it in a notebook, with its information map and its baselines: a `nwbrecon.Player`.
 
         Parameters
         ----------
@@ -117,7 +118,8 @@ class Reconstructions(Sequence[Reconstruction]):
     settings
         Resolved settings.
     info
-        What concerns all of them: the gate's figures, calibration, how prior and weight were chosen.
+        What concerns all of them: the gate's figures, calibration, how prior and weight were chosen; where held-out
+        ROIs chose, ``held_out_curve``, how badly these were predicted after each iteration, summed over clips.
     warnings
         What the user should know, in sentences.
     setup
@@ -166,7 +168,7 @@ class Reconstructions(Sequence[Reconstruction]):
 
     def _repr_html_(self) -> str:
         rows = [
-            ("clip", "trials", "onset (s)", "frames", "converged", "mean SD"),
+            ("clip", "trials", "onset (s)", "frames", "converged", "expected error (SD)"),
             *(
                 (
                     item.clip,

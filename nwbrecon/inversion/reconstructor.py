@@ -74,7 +74,9 @@ class Reconstructor:
     sensitivity
         Sum of the witnesses' `nwbrecon.inversion.metric.sensitivity`, which makes the search shorter; ``None`` does
         without.
-
+    watched_by
+        Gives, for a video with its margins and the witnesses that know what else was found, what its history is to hold
+        as ``held_out``; ``None``: nothing.
     optimizer
         ``lbfgs``, or another of `nwbrecon.inversion.optimizers.OPTIMIZERS`.
 
@@ -119,6 +121,7 @@ class Reconstructor:
         start: Tensor | None = None,
         sensitivity: np.ndarray | None = None,
         optimizer: str = "lbfgs",
+        watched_by: Callable[[Tensor, Sequence[Evidence]], float] | None = None,
     ) -> None:
         if not evidence or not any(float(seen.known.sum()) for witness in evidence for seen in witness.observations):
             raise InversionError(
@@ -144,6 +147,7 @@ class Reconstructor:
         self._new_optimizer = OPTIMIZERS[optimizer]
         # how the objective is asked for; searches side by side ask together
         self.evaluate: Callable[[Objective, Tensor], Evaluation] = Objective.__call__
+        self._watched_by = watched_by
         self._optimizer: Optimizer | None = None
         # of searches that other evidence has ended
         self._iterations = self._evaluations = 0
@@ -308,6 +312,9 @@ class Reconstructor:
                 "seconds": self._seconds + time.perf_counter() - started,
             }
         )
+        if self._watched_by is not None:
+            with torch.no_grad():
+                self._rows[-1]["held_out"] = self._watched_by(self.prior.video(self.white), self.evidence)
         if self._iterations + optimizer.iteration in snapshots:
             self.snapshot_iterations.append(self._iterations + optimizer.iteration)
             self._snapshots.append(np.round(self.video).astype(np.uint8))

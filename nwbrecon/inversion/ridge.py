@@ -49,9 +49,23 @@ class RidgeDecoder:
     mean_video: np.ndarray
     penalty: float
 
-    def predict(self, aligned: AlignedSession, trial: int) -> np.ndarray:
-        """Reconstruct a trial: ``(time, height, width)`` float32, grey levels, not clipped."""
-        design = _design(aligned, trial, self.lags, self.components)
+    def predict(self, aligned: AlignedSession, trial: int, without: np.ndarray | None = None) -> np.ndarray:
+        """Reconstruct a trial: ``(time, height, width)`` float32, grey levels, not clipped.
+
+        Parameters
+        ----------
+        aligned
+            The session.
+        trial
+            Label of the trial.
+        without
+            ``(roi,)`` bool: ROIs whose responses are not looked at, but taken for average; ``None`` looks at all.
+        """
+        usual = None
+        if without is not None:
+            by_lag = self.mean_responses.reshape(len(self.lags), -1)
+            usual = np.where(without, self.components @ by_lag.mean(axis=0), np.nan)
+        design = _design(aligned, trial, self.lags, self.components, usual)
         video = (design - self.mean_responses) @ self.weights + self.mean_video
         return video.reshape(-1, *aligned.frame_size).astype(np.float32)
 
@@ -144,13 +158,21 @@ def ridge_path(
         yield float(penalty), vectors @ (rotated / (eigenvalues.clamp_min(0) + penalty)[:, None]), mean_x, mean_y
 
 
-def _design(aligned: AlignedSession, trial: int, lags: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """Responses of each frame at all lags, each the mean over frames up to the next: ``(time, lag x component)``."""
+def _design(
+    aligned: AlignedSession, trial: int, lags: np.ndarray, components: np.ndarray, usual: np.ndarray | None = None
+) -> np.ndarray:
+    """Responses of each frame at all lags, each the mean over frames up to the next: ``(time, lag x component)``.
+
+    ``usual`` ``(roi,)``, where it is not NaN, takes the place of an ROI's responses.
+    """
     step = int(lags[1] - lags[0]) if len(lags) > 1 else 1
     # what the mean over a lag's frames reaches for
     lead, tail = max(0, -int(lags.min())) + step, max(0, int(lags.max())) + step
     # a missing response says nothing; the mean would too, but is not known before the fit
-    responses = np.nan_to_num(responses_on_frames(aligned, trial, lead, tail)) @ components
+    responses = np.nan_to_num(responses_on_frames(aligned, trial, lead, tail))
+    if usual is not None:
+        responses = np.where(np.isfinite(usual), usual, responses)
+    responses = responses @ components
     responses = ndimage.uniform_filter1d(responses, step, axis=0)
     n_frames = len(responses) - lead - tail
     return np.concatenate([responses[lead + lag : lead + lag + n_frames] for lag in lags], axis=1)

@@ -2,9 +2,10 @@
 
 Validation clips, whose movies are known and which no encoder learned from, say directly which prior makes the movie
 that is nearest to the truth, once it is added to the linear decoder's. Where there are none, ROIs that were not fitted
-are the judges. They are held out in whole neighborhoods of the visual field. Cells of like tuning share noise, and so
-do ROIs that are the same cell: judges from among the fitted cells' neighbors would reward a movie that explains the
-noise.
+are the judges. They are held out in whole neighborhoods of the visual field, all ROIs of a cell together: cells of like
+tuning share noise, and so do ROIs that are the same cell, and judges from among the fitted cells' neighbors would
+reward a movie that explains the noise. (Responses to other showings of the clip, whose noise is another, were tried as
+judges: what an encoder has wrong is wrong there too, and they chose weights that were smaller still.)
 """
 
 from __future__ import annotations
@@ -102,11 +103,15 @@ class Choice:
         One row a candidate: ``prior``, ``weight``, and what it was judged by. On validation clips ``explained``, the
         share of the movies' variance inside the mask; otherwise ``held_out`` (negative log-likelihood of the held-out
         ROIs, summed over clips) and ``gain`` (by how much it is lower than for a uniform gray screen).
+    curve
+        Where held-out ROIs chose, one row an iteration of a search with what was chosen: ``iteration`` and
+        ``held_out``.
     """
 
     prior: str
     weight: float
     table: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -178,15 +183,19 @@ class Judged:
     prior_for
         Gives the clip's prior of a kind.
     held_out
-        ``(roi,)`` bool, one a witness: ROIs that are not fitted.
+        ``(roi,)`` bool, one a witness: ROIs that are not fitted, and judge.
     sensitivity
         See `nwbrecon.inversion.reconstructor.Reconstructor`.
+    first
+        ``(time, height, width)`` what the linear decoder makes of what is fitted, where the search begins; ``None``
+        begins at the prior's center.
     """
 
     evidence: list[Evidence]
     prior_for: Callable[[str], MoviePrior]
     held_out: list[np.ndarray]
     sensitivity: np.ndarray | None = None
+    first: np.ndarray | None = None
 
     @property
     def fitted(self) -> list[Tensor]:
@@ -206,6 +215,8 @@ class Judged:
 def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Candidates) -> Choice:
     """Reconstruct under each prior and weight; the best predicts the held-out ROIs best.
 
+    Under the best, every clip is reconstructed once more, to tell how long a search goes on to predict them better.
+
     Parameters
     ----------
     clips
@@ -217,21 +228,51 @@ def choose_by_held_out(clips: Sequence[Judged], margins: Margins, candidates: Ca
     """
     totals: dict[tuple[str, float], float] = {}
     gray = 0.0
-    with progress(total=len(clips) * len(candidates), label="choosing the prior", unit="fit") as bar:
+    with progress(total=len(clips) * (len(candidates) + 1), label="choosing the prior", unit="fit") as bar:
         for clip in clips:
-            # not from the linear decoder's movie, to which the judges have contributed
+            # as the clips are: a strong prior that starts far away would be judged before it is there
             for candidate, fit in candidates.fits(
-                clip.evidence, clip.prior_for, margins, chosen=clip.fitted, sensitivity=clip.sensitivity
+                clip.evidence,
+                clip.prior_for,
+                margins,
+                chosen=clip.fitted,
+                first=clip.first,
+                sensitivity=clip.sensitivity,
             ):
                 with torch.no_grad():
                     video = fit.prior.video(fit.white)
                 totals[candidate] = totals.get(candidate, 0.0) + clip.judge(video, fit.evidence)
                 bar.update()
             gray += clip.judge(torch.full_like(video, float(video.mean())), fit.evidence)
-    return _choice(
-        {candidate: -total for candidate, total in totals.items()},
-        {candidate: {"held_out": total, "gain": gray - total} for candidate, total in totals.items()},
+        choice = _choice(
+            {candidate: -total for candidate, total in totals.items()},
+            {candidate: {"held_out": total, "gain": gray - total} for candidate, total in totals.items()},
+        )
+        curve = np.zeros(2 * candidates.iterations + 1)
+        for clip in clips:
+            curve += _watch(clip, margins, choice, len(curve) - 1)
+            bar.update()
+    choice.curve = [{"iteration": index, "held_out": float(value)} for index, value in enumerate(curve)]
+    return choice
+
+
+def _watch(clip: Judged, margins: Margins, choice: Choice, iterations: int) -> np.ndarray:
+    """Negative log-likelihood of the held-out ROIs after each iteration ``(iteration,)``, the start first."""
+    prior = clip.prior_for(choice.prior)
+    fit = Reconstructor(
+        clip.evidence,
+        prior,
+        margins,
+        prior_weight=choice.weight,
+        chosen=clip.fitted,
+        start=None if clip.first is None else prior.white(margins.pad(clip.first)),
+        sensitivity=clip.sensitivity,
+        watched_by=clip.judge,
     )
+    fit.run(iterations, tolerance=0)
+    values = fit.history["held_out"].to_numpy()
+    # a search that can go no further stays where it is
+    return np.pad(values, (0, iterations + 1 - len(values)), mode="edge")
 
 
 def _choice(scores: Mapping[tuple[str, float], float], rows: Mapping[tuple[str, float], dict[str, float]]) -> Choice:
@@ -239,7 +280,9 @@ def _choice(scores: Mapping[tuple[str, float], float], rows: Mapping[tuple[str, 
     return Choice(kind, weight, [{"prior": name, "weight": value, **row} for (name, value), row in rows.items()])
 
 
-def held_out_neighborhoods(positions: np.ndarray, share: float, seed: int) -> np.ndarray:
+def held_out_neighborhoods(
+    positions: np.ndarray, share: float, seed: int, cells: np.ndarray | None = None
+) -> np.ndarray:
     """Pick whole neighborhoods of the visual field until they hold the share asked for.
 
     Parameters
@@ -247,16 +290,22 @@ def held_out_neighborhoods(positions: np.ndarray, share: float, seed: int) -> np
     positions
         ``(roi, 2)`` receptive-field centers (pixels).
     share
-        Share of the ROIs to hold out; at least one ROI is, and one is not.
+        Share of the ROIs to hold out; at least one ROI is, and one cell is not.
     seed
         Seed of the choice.
+    cells
+        ``(roi,)`` which cell each ROI is: all ROIs of a cell are where their mean is, so that none of them judges
+        another. ``None``: every ROI is a cell.
 
     Returns
     -------
     numpy.ndarray
         ``(roi,)`` bool.
     """
-    places = np.floor(positions / _NEIGHBORHOOD).astype(int)
+    cells = np.arange(len(positions)) if cells is None else cells
+    counts = np.bincount(cells)
+    means = np.stack([np.bincount(cells, axis) / np.maximum(counts, 1) for axis in positions.T], axis=1)
+    places = np.floor(means[cells] / _NEIGHBORHOOD).astype(int)
     _, place = np.unique(places, axis=0, return_inverse=True)
     place = place.ravel()
     held_out = np.zeros(len(positions), dtype=bool)
@@ -266,5 +315,5 @@ def held_out_neighborhoods(positions: np.ndarray, share: float, seed: int) -> np
             break
         held_out |= inside
     if held_out.all():
-        held_out[np.random.default_rng(seed).integers(len(positions))] = False
+        held_out[cells == cells[np.random.default_rng(seed).integers(len(positions))]] = False
     return held_out

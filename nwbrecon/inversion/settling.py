@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from nwbrecon.alignment import AlignedSession
+from nwbrecon.alignment.cells import cells_of_rois
 from nwbrecon.config import InversionSettings
-from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import fit_blend
@@ -40,6 +40,8 @@ _LONGEST_LAG = 3.0
 # more clips than these change the average spectrum little, and the mask neither; of validation clips, on which the
 # weights of the two movies and the error model rest, four were too few where clips differ much
 _SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS = 24, 8, 8
+# films that should tell how far films are apart in what is missed of them
+_CALIBRATION_FILMS = 8
 
 
 def make_setup(
@@ -127,16 +129,16 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
     joint.covariances = {
         kind: np.mean([setup.covariances[kind] for setup in setups], axis=0) for kind in setups[0].covariances
     }
-    if "ridge" in joint.covariances and (shared := _shared_validation(recordings)):
+    if "ridge" in joint.covariances and (shared := _shared(recordings, "validation")):
         # the mean of several decoders is off by less than each of them
         lags = _lags(recordings[0][1])
         joint.covariances["ridge"] = autocovariance(_residuals(joint, recordings, shared), lags)
     return joint
 
 
-def _shared_validation(recordings: Sequence[Recording]) -> list[Showing]:
-    """List showings of the clips that all recordings hold for validation."""
-    tables = [aligned.trials.loc[aligned.trials_in("validation")] for _, aligned in recordings]
+def _shared(recordings: Sequence[Recording], split: str) -> list[Showing]:
+    """List showings of the clips that all recordings hold in a split."""
+    tables = [aligned.trials.loc[aligned.trials_in(split)] for _, aligned in recordings]
     first = tables[0].drop_duplicates("clip")
     showings: list[Showing] = []
     for clip, n_frames in zip(first["clip"], first["n_frames"], strict=True):
@@ -161,7 +163,7 @@ def _choose(
         setup.prior, setup.prior_weight = candidates.kinds[0], candidates.weights[0]
         return
     most = settings.selection_trials
-    known = _shared_validation(recordings)[:most] if settings.choose_by == "validation" else []
+    known = _shared(recordings, "validation")[:most] if settings.choose_by == "validation" else []
     if known:
         choice = choose_on_known(
             [
@@ -178,14 +180,11 @@ def _choose(
             recordings[0][1].frame_rate,
         )
     else:
-        judged = []
-        for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most]):
-            evidence, prior_for, _ = _clip(setup, recordings, showing, settings)
-            judges = {id(encoder): _held_out(encoder, settings, index) for encoder, _ in recordings}
-            held_out = [judges[id(witness.encoder)] for witness in evidence]
-            judged.append(Judged(evidence, prior_for, held_out, setup.sensitivity_to(showing)))
+        some = _of_each_clip(recordings[0][1], showings)[:most]
+        cells = [cells_of_rois(aligned) for _, aligned in recordings]
+        judged = [_judged(setup, recordings, showing, settings, cells, index) for index, showing in enumerate(some)]
         choice = choose_by_held_out(judged, setup.margins, candidates)
-    setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
+    setup.prior, setup.prior_weight, setup.choice, setup.curve = choice.prior, choice.weight, choice.table, choice.curve
 
 
 def _kinds(settings: InversionSettings) -> tuple[str, ...]:
@@ -193,10 +192,14 @@ def _kinds(settings: InversionSettings) -> tuple[str, ...]:
 
 
 def _clip(
-    setup: Setup, recordings: Sequence[Recording], showing: Showing, settings: InversionSettings
+    setup: Setup,
+    recordings: Sequence[Recording],
+    showing: Showing,
+    settings: InversionSettings,
+    without: Sequence[np.ndarray] | None = None,
 ) -> tuple[list[Evidence], Callable[[str], MoviePrior], np.ndarray]:
-    """Evidence of a clip, its prior by kind, and the linear decoder's movie."""
-    decoded = setup.decode(recordings, showing)
+    """Evidence of a clip, its prior by kind, and the linear decoder's movie, made without some ROIs."""
+    decoded = setup.decode(recordings, showing, without)
     device = device_of(recordings[0][0])
     return (
         gather(recordings, showing, setup.margins, settings, setup.behaving),
@@ -205,9 +208,27 @@ def _clip(
     )
 
 
-def _held_out(encoder: EncoderEnsemble, settings: InversionSettings, index: int) -> np.ndarray:
-    """ROIs of a recording that judge a clip, ``(roi,)`` bool; the same in all its trials."""
-    return held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index)
+def _judged(
+    setup: Setup,
+    recordings: Sequence[Recording],
+    showing: Showing,
+    settings: InversionSettings,
+    cells: Sequence[np.ndarray],
+    index: int,
+) -> Judged:
+    """Set a clip up to be judged by ROIs that are held out, and of which nothing goes into the movie.
+
+    ``cells`` says of each recording which cell its ROIs are.
+    """
+    held_out = [
+        held_out_neighborhoods(encoder.positions, settings.hold_out_share, settings.seed + index, of_rois)
+        for (encoder, _), of_rois in zip(recordings, cells, strict=True)
+    ]
+    # the same ROIs judge in all witnesses of a recording
+    judges = {id(encoder): judging for (encoder, _), judging in zip(recordings, held_out, strict=True)}
+    evidence, prior_for, decoded = _clip(setup, recordings, showing, settings, held_out)
+    rois = [judges[id(witness.encoder)] for witness in evidence]
+    return Judged(evidence, prior_for, rois, setup.sensitivity_to(showing), decoded)
 
 
 def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[Showing]:
@@ -220,24 +241,44 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
 
 def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
     """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are."""
-    clips, information, films = [], [], []
-    showings = _spread_over_films(recordings[0][1], _shared_validation(recordings))[:CALIBRATION_CLIPS]
-    for showing in progress(showings, label="calibrating", unit="clip"):
+    aligned = recordings[0][1]
+    showings = _spread_over_films(aligned, _shared(recordings, "validation"))[:CALIBRATION_CLIPS]
+    if not showings:
+        return
+    known = showings + (_learned_from(recordings, showings) if settings.uncertainty else [])
+    clips, information = [], []
+    for showing in progress(known, label="calibrating", unit="clip"):
         made = invert(setup, recordings, showing, settings)
         clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
-        films.append(_film(recordings[0][1], showing))
         if settings.uncertainty:
             information.append(made.information(settings.seed))
-    if len(clips) > 1:
-        setup.blend = fit_blend(clips, setup.mask, recordings[0][1].frame_rate)
-    if information:
+    if len(showings) > 1:
+        setup.blend = fit_blend(clips[: len(showings)], setup.mask, aligned.frame_rate)
+    if settings.uncertainty:
         movies = [setup.blended(inverted, decoded) for inverted, decoded, _ in clips]
         features = [
-            setup.error_features(movie, inverted, decoded, known)
-            for movie, (inverted, decoded, _), known in zip(movies, clips, information, strict=True)
+            setup.error_features(movie, inverted, decoded, told)
+            for movie, (inverted, decoded, _), told in zip(movies, clips, information, strict=True)
         ]
-        errors = [movie - true for movie, (_, _, true) in zip(movies, clips, strict=True)]
-        setup.error_model = fit_error_model(features, errors, setup.mask, films)
+        setup.error_model = fit_error_model(
+            features,
+            [movie - true for movie, (_, _, true) in zip(movies, clips, strict=True)],
+            setup.mask,
+            [_film(aligned, showing) for showing in known],
+            prior_variance=float(setup.covariances["movie"][0, 0, 0]),
+            learned=[index >= len(showings) for index in range(len(known))],
+        )
+
+
+def _learned_from(recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[Showing]:
+    """Training clips, each of another film, that make up for what validation clips lack of films."""
+    aligned = recordings[0][1]
+    films = {_film(aligned, showing) for showing in showings}
+    training = _spread_over_films(aligned, _shared(recordings, "train"))
+    # one of each film comes first
+    first = training[: len({_film(aligned, showing) for showing in training})]
+    others = [showing for showing in first if _film(aligned, showing) not in films]
+    return others[: max(0, _CALIBRATION_FILMS - len(films))]
 
 
 def _film(aligned: AlignedSession, showing: Showing) -> str:

@@ -63,8 +63,8 @@ class Setup:
         Sum of `nwbrecon.inversion.metric.sensitivity` over recordings; ``None`` where nothing is inverted by us.
     prior, prior_weight
         What was chosen.
-    choice
-        How it was chosen.
+    choice, curve
+        How it was chosen, see `nwbrecon.inversion.selection.Choice`.
     error_model
         ``None`` where no uncertainty is asked for.
     transparency
@@ -87,6 +87,7 @@ class Setup:
     prior: str = ""
     prior_weight: float = 0.0
     choice: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
     error_model: ErrorModel | None = None
     transparency: np.ndarray | None = None
     blend: Blend = field(default_factory=Blend.of_inverted)
@@ -115,12 +116,18 @@ class Setup:
         """Gather what the error of a finished movie is predicted from, given `Inverted.information`."""
         return error_features(video, inverted, decoded, information, self.covariances["movie"])
 
-    def decode(self, recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
-        """Decode a clip linearly, mean over its trials: ``(time, height, width)``, grey levels, not clipped."""
+    def decode(
+        self, recordings: Sequence[Recording], showing: Showing, without: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Decode a clip linearly, mean over its trials: ``(time, height, width)``, grey levels, not clipped.
+
+        ``without`` says of each recording which ROIs ``(roi,)`` are not looked at.
+        """
+        unseen: Sequence[np.ndarray | None] = [None] * len(recordings) if without is None else without
         return np.mean(
             [
-                ridge.predict(aligned, trial)
-                for ridge, (_, aligned), trials in zip(self.ridges, recordings, showing, strict=True)
+                ridge.predict(aligned, trial, blind)
+                for ridge, (_, aligned), trials, blind in zip(self.ridges, recordings, showing, unseen, strict=True)
                 for trial in trials
             ],
             axis=0,
@@ -164,6 +171,7 @@ class Setup:
                 "prior": self.prior,
                 "prior_weight": self.prior_weight,
                 "choice": self.choice,
+                "curve": self.curve,
                 "blend": self.blend.as_dict(),
                 "seconds": self.seconds,
                 "error_model": None
@@ -194,6 +202,7 @@ class Setup:
             prior=kept["prior"],
             prior_weight=kept["prior_weight"],
             choice=kept["choice"],
+            curve=kept.get("curve", []),
             error_model=None if model is None else ErrorModel(arrays["error_model.weights"], **model),
             transparency=arrays.get("transparency"),
             blend=Blend.from_plain(kept["blend"]),

@@ -1,8 +1,10 @@
-"""How far the reconstruction may be off at every pixel: calibrated on validation clips, where the truth is known.
+"""The information map: how far the reconstruction may be off at every pixel, given what the responses say.
 
-What a clip hides from the responses is mostly its own: a picture that stands still, missed as a whole. Pixels and
-frames of a clip, and clips of a film, are off together, and a handful of films say little about the next one. So the
-shape of the error is drawn to what is typical, and intervals are widened by what films differ in that is not predicted.
+It is calibrated on clips whose movies are known. What a clip hides from the responses is mostly its own: a picture that
+stands still, missed as a whole. Pixels and frames of a clip, and clips of a film, are off together, and a handful of
+films say little about the next one. So the shape of the error is drawn to what is typical, intervals are widened by
+what films differ in that is not predicted, and films that the encoder has learned from help to tell how much that is.
+The map says how much is known of a pixel, and hardly which pixels are wrong.
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ _PULL = 3.0
 # standard deviation between films of the logarithm of the error that is left, and how many films that is worth
 _SPREAD, _SPREAD_FILMS = 0.3, 4
 _PIXELS_PER_CLIP = 5000
+# by how much the logarithm of the error is lower for films that the encoder has learned from, and the standard
+# deviation of that between mice: three simulated mice
+_OPTIMISM, _OPTIMISM_SPREAD = 0.25, 0.1
+# the power of the share of the prior's variance that is left which says how much of a pixel's error is the prior's
+_TO_PRIOR = 3
 
 
 def share_left(information: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -104,7 +111,7 @@ def error_features(
 
 @dataclass
 class ErrorModel:
-    """Log-linear model of the variance of the error.
+    """Log-linear model of the variance of the error, which goes to the prior's where the responses say nothing.
 
     Attributes
     ----------
@@ -117,6 +124,15 @@ class ErrorModel:
         Standard deviation between films of the logarithm of the error's size that the features do not predict.
     n_clips, n_films
         Number of validation clips it was fitted on, and of the films that they are from.
+    prior_variance
+        Variance of a pixel of which the responses say nothing, grey levels squared; ``None`` in models of earlier
+        versions, which know no such limit.
+    n_learned
+        Number of films that helped although the encoder has learned from them.
+    covered, rank_correlation
+        On validation clips, each film predicted from the others: share of the pixels of the mask at which 95 %
+        intervals held the truth, and rank correlation of standard deviation and error within a clip, means over films;
+        ``None`` where there were no others.
     """
 
     weights: np.ndarray
@@ -124,33 +140,66 @@ class ErrorModel:
     spread: float
     n_clips: int
     n_films: int
+    prior_variance: float | None = None
+    n_learned: int = 0
+    covered: float | None = None
+    rank_correlation: float | None = None
 
     def std(self, features: np.ndarray) -> np.ndarray:
-        """Give the standard deviation ``(time, height, width)`` float32, grey levels."""
-        log_variance = np.tensordot(self.weights, features, axes=1)
-        return (self.scale * np.exp(0.5 * np.clip(log_variance, -4, 12))).astype(np.float32)
+        """Give the standard deviation, float32 of the shape of a feature ``(feature, ...)``, grey levels."""
+        log_variance = np.clip(np.tensordot(self.weights, features, axes=1), -4, 12)
+        log_std = 0.5 * log_variance + np.log(self.scale)
+        if self.prior_variance is not None:
+            own = _own(features[1])
+            log_std = own * log_std + (1 - own) * 0.5 * np.log(self.prior_variance)
+        return np.exp(log_std).astype(np.float32)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "weights": dict(zip(FEATURE_NAMES, self.weights.tolist(), strict=True)),
-            "scale": self.scale,
-            "spread": self.spread,
-            "n_clips": self.n_clips,
-            "n_films": self.n_films,
-        }
+        return vars(self) | {"weights": dict(zip(FEATURE_NAMES, self.weights.tolist(), strict=True))}
+
+
+def _own(log_left: np.ndarray) -> np.ndarray:
+    """Weight of what the features say of the logarithm of the variance; the rest is the prior's."""
+    return -np.expm1(_TO_PRIOR * np.minimum(log_left, 0))
+
+
+@dataclass
+class _Clip:
+    """Some pixels of a clip: features ``(feature, pixel)``, errors ``(pixel,)``, and how much the features count."""
+
+    features: np.ndarray
+    errors: np.ndarray
+    own: np.ndarray
+
+
+@dataclass
+class _Film:
+    """What the fit needs of a film: weighted features ``(pixel, feature)``, squared errors over the prior's part."""
+
+    x: np.ndarray
+    y: np.ndarray
+    own: np.ndarray
 
 
 def fit_error_model(
-    features: Sequence[np.ndarray], errors: Sequence[np.ndarray], mask: np.ndarray, films: Sequence[str]
+    features: Sequence[np.ndarray],
+    errors: Sequence[np.ndarray],
+    mask: np.ndarray,
+    films: Sequence[str],
+    *,
+    prior_variance: float,
+    learned: Sequence[bool] | None = None,
 ) -> ErrorModel:
-    """Fit the model on validation clips, so that intervals hold for films that it has not seen.
+    """Fit the model on clips whose movies are known, so that intervals hold for films that it has not seen.
 
-    The weights are those of greatest likelihood, each film counting the same, drawn to what is typical of simulated
-    mice. The level is that of the films, each predicted with the weights of the others; so is the scale. With the
-    logarithms of the films' levels normally distributed, and a prior worth a few films on their variance, the level of
-    the next film follows Student's distribution (Gelman et al. 2013, Bayesian Data Analysis, section 3.2): intervals
-    are wide enough to hold 95 % of its pixels on average over that.
+    The weights are those of greatest likelihood over validation clips, each film counting the same, drawn to what is
+    typical of simulated mice. The level is that of the films, each predicted with the weights of the others; so is the
+    scale. Films that the encoder has learned from are reconstructed too well; by how much is known from simulated mice,
+    within limits, and so they tell the level a little, and how far films are apart as well as any. With the logarithms
+    of the films' levels normally distributed, and a prior worth a few films on their variance, the level of the next
+    film follows Student's distribution (Gelman et al. 2013, Bayesian Data Analysis, section 3.2): intervals are wide
+    enough to hold 95 % of its pixels on average over that.
 
     Parameters
     ----------
@@ -162,55 +211,132 @@ def fit_error_model(
         ``(height, width)`` pixels that count.
     films
         What each clip is from: clips of one film are not independent.
+    prior_variance
+        Variance of a pixel of which the responses say nothing, grey levels squared.
+    learned
+        Whether the encoder has learned from each clip; ``None``: from none. At least one is not.
     """
-    center = np.mean([feature[1:, :, mask].mean(axis=(1, 2)) for feature in features], axis=0)
-    pixels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for feature, error, film in zip(features, errors, films, strict=True):
+    learned = [False] * len(films) if learned is None else learned
+    validation: dict[str, list[_Clip]] = {}
+    training: dict[str, list[_Clip]] = {}
+    for feature, error, film, known in zip(features, errors, films, learned, strict=True):
         # neighboring pixels and frames hold much the same: a few thousand are enough, and as good
         step = max(1, error[:, mask].size // _PIXELS_PER_CLIP)
-        x = feature[1:, :, mask].reshape(len(center), -1)[:, ::step].T - center
-        pixels.setdefault(film, []).append((x.astype(float), error[:, mask].ravel()[::step].astype(float) ** 2))
-    of_films = [
-        (np.concatenate([x for x, _ in clips]), np.concatenate([y for _, y in clips])) for clips in pixels.values()
+        some = feature[:, :, mask].reshape(len(feature), -1)[:, ::step].astype(float)
+        clip = _Clip(some, error[:, mask].ravel()[::step].astype(float), _own(some[1]))
+        (training if known else validation).setdefault(film, []).append(clip)
+    calibration = _Calibration(list(validation.values()), list(training.values()), prior_variance)
+    model = calibration.model()
+    judged = [
+        np.mean([_judge(calibration.model(without=index), clip) for clip in clips], axis=0)
+        for index, clips in enumerate(validation.values())
+        if len(validation) > 1 or training
     ]
-
-    weights = _fit_weights(of_films)
-    levels, ratios = [], []
-    for index, (x, y) in enumerate(of_films):
-        others = of_films[:index] + of_films[index + 1 :]
-        # a movie that is known to the last bit has a level too
-        ratio = 1e-6 + y * np.exp(-x @ (_fit_weights(others) if others else _TYPICAL))
-        levels.append(0.5 * float(np.log(ratio.mean())))
-        ratios.append(np.sqrt(ratio) / np.exp(levels[-1]))
-    level, freedom = float(np.mean(levels)), _SPREAD_FILMS + len(levels) - 1
-    spread = float(np.sqrt((_SPREAD_FILMS * _SPREAD**2 + np.sum((np.array(levels) - level) ** 2)) / freedom))
-    constant = 2 * level - float(weights @ center)
-    return ErrorModel(
-        np.append(constant, weights),
-        _predictive_scale(ratios, spread * np.sqrt(1 + 1 / len(levels)), freedom),
-        spread,
-        len(features),
-        len(of_films),
-    )
+    if judged:
+        model.covered, model.rank_correlation = (float(value) for value in np.mean(judged, axis=0))
+    return model
 
 
-def _fit_weights(of_films: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def _judge(model: ErrorModel, clip: _Clip) -> tuple[float, float]:
+    """Share of a clip's pixels that intervals hold, and rank correlation of standard deviation and error."""
+    size, std = np.abs(clip.errors), model.std(clip.features)
+    varies = np.ptp(size) > 0 and np.ptp(std) > 0
+    return float(np.mean(size < 1.96 * std)), float(stats.spearmanr(size, std).statistic) if varies else 0.0
+
+
+class _Calibration:
+    """Weights, levels and ratios of all films, each film with the weights of the other validation films."""
+
+    def __init__(
+        self, validation: Sequence[list[_Clip]], training: Sequence[list[_Clip]], prior_variance: float
+    ) -> None:
+        self.prior_variance, self.n_learned = prior_variance, len(training)
+        self.n_clips = np.array([len(clips) for clips in validation])
+        self.center = np.mean([clip.features[1:].mean(axis=1) for clips in validation for clip in clips], axis=0)
+        films = [self._gathered(clips) for clips in validation]
+        self.weights = _fit_weights(films)
+        self.others = [
+            _fit_weights(films[:index] + films[index + 1 :]) if len(films) > 1 else _TYPICAL
+            for index in range(len(films))
+        ]
+        known = [_level(film, weights) for film, weights in zip(films, self.others, strict=True)]
+        known += [_level(self._gathered(clips), self.weights) for clips in training]
+        self.levels, self.ratios = np.array([level for level, _ in known]), [ratio for _, ratio in known]
+
+    def _gathered(self, clips: list[_Clip]) -> _Film:
+        own = np.concatenate([clip.own for clip in clips])
+        x = np.concatenate([clip.features[1:].T for clip in clips]) - self.center
+        y = np.concatenate([clip.errors for clip in clips]) ** 2 * np.exp((own - 1) * np.log(self.prior_variance))
+        return _Film(own[:, None] * x, y, own)
+
+    def model(self, without: int | None = None) -> ErrorModel:
+        """Put the model together, from all films or without a validation film."""
+        n_films = len(self.n_clips)
+        validation = [index for index in range(n_films) if index != without]
+        training = list(range(n_films, len(self.levels)))
+        weights = self.weights if without is None else self.others[without]
+        level, spread, uncertain, freedom = _next_level(self.levels[validation], self.levels[training])
+        ratios = [self.ratios[index] for index in validation + training]
+        return ErrorModel(
+            np.append(2 * level - float(weights @ self.center), weights),
+            _predictive_scale(ratios, float(np.hypot(spread, uncertain)), freedom),
+            spread,
+            int(self.n_clips[validation].sum()),
+            len(validation),
+            self.prior_variance,
+            self.n_learned,
+        )
+
+
+def _level(film: _Film, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """Logarithm of the size of a film's errors that features do not predict, and the errors over their deviation."""
+    # a movie that is known to the last bit has a level too
+    ratio = 1e-6 + film.y * np.exp(-film.x @ weights)
+    level = 0.0
+    for _ in range(20):
+        level += 0.5 * float(np.log(np.mean(ratio * np.exp(-2 * level * film.own)))) / float(film.own.mean())
+    return level, np.sqrt(ratio * np.exp(-2 * level * film.own))
+
+
+def _next_level(validation: np.ndarray, training: np.ndarray) -> tuple[float, float, float, int]:
+    """Level to be expected of the next film, spread between films, uncertainty of the level, and degrees of freedom.
+
+    Parameters
+    ----------
+    validation, training
+        ``(film,)`` levels of films that the encoder has not learned from, and of such as it has.
+    """
+    groups = [levels for levels in (validation, training) if len(levels)]
+    freedom = _SPREAD_FILMS + sum(len(levels) - 1 for levels in groups)
+    squares = sum(float(((levels - levels.mean()) ** 2).sum()) for levels in groups)
+    spread = float(np.sqrt((_SPREAD_FILMS * _SPREAD**2 + squares) / freedom))
+    # two witnesses of one level, each as good as its films are many
+    means = [(validation.mean(), spread**2 / len(validation))] if len(validation) else []
+    if len(training):
+        means.append((training.mean() + _OPTIMISM, spread**2 / len(training) + _OPTIMISM_SPREAD**2))
+    precision = sum(1 / variance for _, variance in means)
+    level = sum(mean / variance for mean, variance in means) / precision
+    return float(level), spread, float(1 / np.sqrt(precision)), freedom
+
+
+def _fit_weights(films: Sequence[_Film]) -> np.ndarray:
     """Weights ``(feature,)`` of greatest likelihood, given centered features and squared errors of each film."""
-    spread = np.sqrt(np.mean([(x**2).mean(axis=0) for x, _ in of_films], axis=0)) + 1e-6
-    x = np.concatenate([x for x, _ in of_films]) / spread
-    y = np.concatenate([y for _, y in of_films]) + 1e-6
-    share = np.concatenate([np.full(len(y), 1 / (len(y) * len(of_films))) for _, y in of_films])
-    pull, typical = _PULL / len(of_films), _TYPICAL * spread
+    spread = np.sqrt(np.mean([(film.x**2).mean(axis=0) for film in films], axis=0)) + 1e-6
+    x = np.concatenate([film.x for film in films]) / spread
+    y = np.concatenate([film.y for film in films]) + 1e-6
+    own = np.concatenate([film.own for film in films])
+    share = np.concatenate([np.full(len(film.y), 1 / (len(film.y) * len(films))) for film in films])
+    pull, typical = _PULL / len(films), _TYPICAL * spread
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         level, weights = parameters[0], parameters[1:]
-        log_variance = np.clip(level + x @ weights, -20, 20)
+        log_variance = np.clip(level * own + x @ weights, -20, 20)
         # a movie that is known to the last bit has a level too
         ratio = 1e-6 + y * np.exp(-log_variance)
         away = weights - typical
         slope = 0.5 * share * (1 - ratio)
         value = 0.5 * float(share @ (log_variance + ratio)) + 0.5 * pull * float(away @ away)
-        return value, np.append(slope.sum(), slope @ x + pull * away)
+        return value, np.append(slope @ own, slope @ x + pull * away)
 
     start = np.append(np.log(share @ y), typical)
     weights: np.ndarray = optimize.minimize(loss, start, jac=True, method="L-BFGS-B").x[1:] / spread

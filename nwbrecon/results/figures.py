@@ -47,7 +47,7 @@ def frames_figure(
     frame_scores: np.ndarray | None = None,
     style: Style = LIGHT,
 ) -> Figure:
-    """Show frames at chosen times: true above reconstructed above their difference above the uncertainty.
+    """Show frames at chosen times: true above reconstructed above their difference above the information map.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def frames_figure(
         rows.append(("difference\n(±128)", item.video - true, {"cmap": "RdBu_r", "vmin": -128, "vmax": 128}))
     if item.std is not None:
         top = float(np.ceil(item.std.max()))
-        rows.append((f"uncertainty\n(SD 0–{top:.0f})", item.std, {"cmap": "magma", "vmin": 0, "vmax": top}))
+        rows.append((f"information map\n(SD 0–{top:.0f})", item.std, {"cmap": "magma", "vmin": 0, "vmax": top}))
     figure, axes = _image_grid(len(rows), len(chosen), item.video.shape[1:], style)
     for row, (label, movie, look) in enumerate(rows):
         axes[row, 0].set_ylabel(label, color=style.ink, fontsize=9, rotation=0, ha="right", va="center", labelpad=4)

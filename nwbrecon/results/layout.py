@@ -33,7 +33,7 @@ TRAINING = "encoder_training"
 PROVENANCE = "provenance"
 
 MODULE_DESCRIPTION = (
-    "Movies reconstructed from neural responses by nwbrecon, with their uncertainty, scores and provenance. All movies "
+    "Movies reconstructed from neural responses by nwbrecon, with information maps, scores and provenance. All movies "
     "are ImageSeries of shape (frame, row, column): axis 0 is time, axis 1 the rows of the screen from top to bottom, "
     "axis 2 its columns from left to right. The reconstructed clips stand one after the other; each row of "
     "'reconstruction_trials' says where its clip begins (first_frame) and how long it is (n_frames)."

@@ -21,6 +21,7 @@ from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout, provenance
 from nwbrecon.results.preparing import Prepared
 from nwbrecon.results.rois import add_rois
+from nwbrecon.results.settled import information_map
 from nwbrecon.results.stored import STD_STEP, encode
 
 __all__ = ["fill_module"]
@@ -46,8 +47,7 @@ def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
                 layout.STD,
                 [item.std for item in reconstructions],
                 settings.movie_dtype,
-                "Standard deviation of the estimate at each pixel, in gray levels once multiplied by 'conversion'. "
-                + layout.AXES,
+                f"{information_map(reconstructions.info)} Gray levels once multiplied by 'conversion'. {layout.AXES}",
                 step=STD_STEP,
             )
         )

@@ -1,4 +1,4 @@
-"""Videos to look at: true, reconstructed and uncertainty side by side. Data stays in NWB."""
+"""Videos to look at: true, reconstructed and information map side by side. Data stays in NWB."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def side_by_side(
     height: int = 216,
     smooth: bool = False,
 ) -> Iterator[np.ndarray]:
-    """Give each frame of a clip as a labeled picture: true, reconstructed and uncertainty beside each other.
+    """Give each frame of a clip as a labeled picture: true, reconstructed and information map beside each other.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def side_by_side(
     true
         ``(time, height, width)`` what was shown, grey level 0-255.
     mask
-        ``(height, width)`` bool; the pixels outside it are darkened in the reconstruction and the uncertainty.
+        ``(height, width)`` bool; the pixels outside it are darkened in the reconstruction and the information map.
     label
         What stands above the reconstruction.
     height
@@ -134,7 +134,7 @@ def side_by_side(
     if item.std is not None:
         top = float(np.ceil(item.std.max())) or 1.0
         colors = colormaps["magma"](np.clip(item.std / top, 0, 1), bytes=True)[..., :3]
-        movies.append((f"uncertainty (SD 0–{top:.0f})", (colors * dim).astype(np.uint8)))
+        movies.append((f"information map (SD 0–{top:.0f})", (colors * dim).astype(np.uint8)))
     rows, columns = item.video.shape[1:]
     scale = max(1, round(height / rows))
     size = (columns * scale, rows * scale)

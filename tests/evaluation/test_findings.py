@@ -113,13 +113,13 @@ def test_structure_in_a_gray_screen_is_told(case):
     assert found.verdict == "passed"
     assert found.mean("gray screen", "deviation") == 0
     assert found.mean("true movie", "deviation") == pytest.approx(30, abs=1)
-    assert "uncertainty" not in found.sentence
+    assert "information map" not in found.sentence
     seen = [replace(flat[0], video=case.items[0].video)]
     case.reconstructions.setup = SimpleNamespace(covariances={"movie": np.full((1, 1, 1), 50.0**2)})
     hallucinated = of_gray(case, seen)
     assert hallucinated.verdict == "not passed"
     assert "structure is seen" in hallucinated.sentence
-    assert "given as 30 gray levels" in hallucinated.sentence
-    assert "is 50." in hallucinated.sentence
+    assert "information map expects errors of 30 gray levels" in hallucinated.sentence
+    assert "without any response, of 50." in hallucinated.sentence
     table = pd.DataFrame(hallucinated.rows)
     assert table.query("condition == 'prior'")["value"].tolist() == [50.0]

@@ -184,3 +184,22 @@ def test_each_penalty_has_its_closed_form():
         np.testing.assert_allclose(weights, expected)
         np.testing.assert_allclose(mean_x, x.mean(axis=0))
         np.testing.assert_allclose(mean_y, y.mean(axis=0))
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_rois_that_are_not_looked_at_do_not_matter(monkeypatch, rank):
+    if rank is not None:
+        # so few features that responses are reduced to components
+        monkeypatch.setattr(ridge, "_MOST_FEATURES", 12)
+    aligned = make_session()
+    decoder, (trial,) = fit_ridge(aligned), aligned.trials_in("test")
+    without = np.array([True, False, True, False, False, False])
+    told = decoder.predict(aligned, trial, without)
+    assert not np.allclose(told, decoder.predict(aligned, trial))
+    (group,) = aligned.groups
+    group.activity[:, without] = 1e3
+    np.testing.assert_array_equal(decoder.predict(aligned, trial, without), told)
+    # from nobody's responses, next to nothing but the mean movie is made
+    nobody = decoder.predict(aligned, trial, np.ones(6, dtype=bool))
+    if rank is None:
+        assert np.abs(nobody - decoder.mean_video.reshape(SIZE)).max() < 0.1 * aligned.trial(trial).video.std()

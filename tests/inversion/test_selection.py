@@ -163,3 +163,43 @@ def test_someone_judges_and_someone_is_judged(positions, share):
     held_out = held_out_neighborhoods(positions, share, seed=3)
     assert held_out.any()
     assert not held_out.all()
+
+
+def test_rois_of_one_cell_are_held_out_together_across_borders():
+    # pairs of ROIs on either side of a border between neighborhoods
+    positions = np.array([[7.9, 4.0], [8.1, 4.0], [20.0, 4.0], [4.0, 15.9], [4.0, 16.1], [30.0, 30.0]])
+    cells = np.array([0, 0, 1, 2, 2, 3])
+    together = [held_out_neighborhoods(positions, 0.4, seed, cells) for seed in range(20)]
+    for held_out in together:
+        assert held_out[0] == held_out[1]
+        assert held_out[3] == held_out[4]
+        assert held_out.any()
+        assert not held_out.all()
+    apart = [held_out_neighborhoods(positions, 0.4, seed) for seed in range(20)]
+    assert any(held_out[0] != held_out[1] for held_out in apart)
+
+
+def test_one_cell_in_two_planes_is_not_split_to_have_someone_judged():
+    assert held_out_neighborhoods(np.zeros((4, 2)), 0.5, 0, np.array([0, 0, 1, 1])).sum() == 2
+
+
+def test_the_curve_tells_how_the_held_out_are_predicted_on_the_way():
+    clips = [judged({"movie": movie_prior()}, seed) for seed in range(2)]
+    choice = choose_by_held_out(clips, Margins(0, 0), Candidates(("movie",), (1.0, 2.0), 10, 1e-9))
+    assert [row["iteration"] for row in choice.curve] == list(range(21))
+    centers = [clip.judge(torch.full((1, *SHAPE), MEAN, dtype=torch.float64)) for clip in clips]
+    assert choice.curve[0]["held_out"] == pytest.approx(sum(centers), rel=1e-5)
+    # where it ends is what the choice was made by, but for the iterations that candidates have
+    best = min(row["held_out"] for row in choice.table)
+    assert choice.curve[-1]["held_out"] == pytest.approx(best, rel=0.05)
+    assert choice.curve[-1]["held_out"] < choice.curve[0]["held_out"]
+
+
+def test_a_search_for_judges_begins_where_it_is_told():
+    video = sample_video(0)
+    clip = judged({"movie": movie_prior()}, video=video)
+    clip.first = video
+    choice = choose_by_held_out([clip], Margins(0, 0), Candidates(("movie",), (1.0, 2.0), 1, 1e-9))
+    assert choice.curve[0]["held_out"] < judged({"movie": movie_prior()}, video=video).judge(
+        torch.full((1, *SHAPE), MEAN, dtype=torch.float64)
+    )

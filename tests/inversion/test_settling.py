@@ -5,7 +5,7 @@ import pytest
 
 from nwbrecon.config import InversionSettings
 from nwbrecon.inversion.priors import autocovariance
-from nwbrecon.inversion.settling import _spread_over_films, make_setup
+from nwbrecon.inversion.settling import _judged, _learned_from, _spread_over_films, make_setup
 
 FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
 
@@ -94,3 +94,29 @@ def test_calibration_takes_a_clip_of_every_film_before_another_of_one(small_mous
     aligned.trials.loc[trials, "film"] = ["a", "a", "b", "", ""]
     order = _spread_over_films(aligned, [((trial,),) for trial in trials])
     assert [showing[0][0] for showing in order] == [trials[index] for index in (0, 2, 3, 4, 1)]
+
+
+def test_films_that_validation_lacks_are_made_up_for_by_training_films(small_mouse, small_encoder):
+    aligned = copy.copy(small_mouse.aligned)
+    aligned.trials = aligned.trials.copy()
+    train, validation = aligned.trials_in("train"), [((trial,),) for trial in aligned.trials_in("validation")]
+    # three validation clips, each a film of its own: five more
+    found = _learned_from([(small_encoder, aligned)], validation)
+    assert [showing[0][0] for showing in found] == train[:5]
+    aligned.trials.loc[train, "film"] = "one"
+    assert _learned_from([(small_encoder, aligned)], validation) == [((train[0],),)]
+    # a film that is in both is no witness for what is not learned
+    aligned.trials.loc[[showing[0][0] for showing in validation], "film"] = "one"
+    assert _learned_from([(small_encoder, aligned)], validation) == []
+
+
+def test_rois_judge_that_had_no_part(small_setup, small_mouse, small_encoder):
+    aligned, recordings = small_mouse.aligned, [(small_encoder, small_mouse.aligned)]
+    trial = aligned.trials_in("validation")[0]
+    cells = [np.arange(aligned.n_rois) // 2]
+    clip = _judged(small_setup, recordings, ((trial,),), FIXED, cells, 0)
+    (held_out,) = clip.held_out
+    np.testing.assert_array_equal(held_out[::2], held_out[1::2])
+    without = small_setup.ridges[0].predict(aligned, trial, held_out)
+    np.testing.assert_allclose(clip.first, np.clip(without, 0, 255), atol=1e-3)
+    np.testing.assert_allclose(clip.prior_for("ridge").mean[small_setup.margins.lead], without[0], atol=1e-3)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.uncertainty import FEATURE_NAMES, ErrorModel, error_features, fit_error_model, share_left
@@ -7,32 +8,42 @@ from nwbrecon.inversion.uncertainty import FEATURE_NAMES, ErrorModel, error_feat
 SHAPE = (30, 8, 10)
 WEIGHTS = np.array([5.0, 0.9, 0.1, 0.4, 0.1])
 EVERYWHERE = np.ones(SHAPE[1:], bool)
+# of which next to nothing is in the errors: the responses leave a third or so
+PRIOR = 66.0**2
 
 
 def made_up_features(seed):
     """Features on scales like the real ones."""
     rng = np.random.default_rng(seed)
-    scales = ((-1, 0.3), (2, 0.6), (2, 0.5), (3, 0.5))
+    scales = ((-1.3, 0.2), (2, 0.6), (2, 0.5), (3, 0.5))
     return np.stack([np.ones(SHAPE), *(rng.normal(mean, spread, SHAPE) for mean, spread in scales)])
 
 
-def clip_of(seed, spread=0.0, heavy=False):
+def clip_of(seed, spread=0.0, heavy=False, level=0.0):
     """Features and errors of a clip whose errors are all larger or smaller by a factor that nothing tells of."""
     rng, features = np.random.default_rng(1000 + seed), made_up_features(seed)
-    deviation = np.exp(0.5 * np.tensordot(WEIGHTS, features, axes=1) + spread * rng.standard_normal())
+    deviation = true_deviation(features) * np.exp(level + spread * rng.standard_normal())
     return features, deviation * (rng.standard_t(4, SHAPE) if heavy else rng.standard_normal(SHAPE))
 
 
-def fitted(seeds, mask=EVERYWHERE, films=None, **kind):
+def true_deviation(features):
+    """What the features say of the logarithm, and the prior the more, the more is left of it."""
+    own = 1 - np.exp(3 * features[1])
+    said = 0.5 * np.tensordot(WEIGHTS, features, axes=1)
+    return np.exp(own * said + (1 - own) * 0.5 * np.log(PRIOR))
+
+
+def fitted(seeds, mask=EVERYWHERE, films=None, learned=None, **kind):
     features, errors = zip(*(clip_of(seed, **kind) for seed in seeds), strict=True)
-    return fit_error_model(features, errors, mask, films or [str(seed) for seed in seeds])
+    return fit_error_model(
+        features, errors, mask, films or [str(seed) for seed in seeds], prior_variance=PRIOR, learned=learned
+    )
 
 
 def test_known_deviations_are_recovered_where_clips_are_many():
     model, features = fitted(range(40)), made_up_features(99)
     predicted = model.std(features) / model.scale
-    true = np.exp(0.5 * np.tensordot(WEIGHTS, features, axes=1))
-    assert np.abs(np.log(predicted / true)).max() < 0.15
+    assert np.abs(np.log(predicted / true_deviation(features))).max() < 0.15
     # clips that differ by nothing but noise: little is left of the prior's spread
     assert model.spread < 0.12
     assert model.scale == pytest.approx(1, abs=0.05)
@@ -56,8 +67,8 @@ def test_clips_of_one_film_are_one_witness():
     assert (apart.n_films, together.n_films, together.n_clips) == (6, 2, 6)
     same = [clip_of(0), *[clip_of(1)] * 5]
     features, errors = zip(*same, strict=True)
-    once = fit_error_model(features[:2], errors[:2], EVERYWHERE, ["a", "b"])
-    often = fit_error_model(features, errors, EVERYWHERE, ["a"] + ["b"] * 5)
+    once = fit_error_model(features[:2], errors[:2], EVERYWHERE, ["a", "b"], prior_variance=PRIOR)
+    often = fit_error_model(features, errors, EVERYWHERE, ["a"] + ["b"] * 5, prior_variance=PRIOR)
     assert often.spread == pytest.approx(once.spread, rel=0.05)
     assert often.scale == pytest.approx(once.scale, rel=0.05)
 
@@ -66,16 +77,17 @@ def test_only_pixels_of_the_mask_count():
     mask = np.zeros(SHAPE[1:], bool)
     mask[2:6, 3:9] = True
     features, errors = zip(*(clip_of(seed) for seed in range(3)), strict=True)
-    model = fit_error_model(features, errors, mask, ["a", "b", "c"])
+    model = fit_error_model(features, errors, mask, ["a", "b", "c"], prior_variance=PRIOR)
     for error in errors:
         error[:, ~mask] = 1e6
-    np.testing.assert_array_equal(fit_error_model(features, errors, mask, ["a", "b", "c"]).weights, model.weights)
+    again = fit_error_model(features, errors, mask, ["a", "b", "c"], prior_variance=PRIOR)
+    np.testing.assert_array_equal(again.weights, model.weights)
 
 
 def test_one_clip_and_features_that_do_not_vary_are_survived():
     features, error = clip_of(0)
     features[3] = 0.7
-    model = fit_error_model([features], [error], EVERYWHERE, ["a"])
+    model = fit_error_model([features], [error], EVERYWHERE, ["a"], prior_variance=PRIOR)
     assert np.isfinite(model.weights).all()
     assert model.spread == pytest.approx(0.3)
     assert np.mean(np.abs(error) < 1.96 * model.std(features)) > 0.95
@@ -83,7 +95,7 @@ def test_one_clip_and_features_that_do_not_vary_are_survived():
 
 def test_a_perfect_reconstruction_has_hardly_any_error():
     features = [made_up_features(seed) for seed in range(2)]
-    model = fit_error_model(features, [np.zeros(SHAPE)] * 2, EVERYWHERE, ["a", "b"])
+    model = fit_error_model(features, [np.zeros(SHAPE)] * 2, EVERYWHERE, ["a", "b"], prior_variance=PRIOR)
     assert np.isfinite(model.std(features[0])).all()
     assert model.std(features[0]).max() < 1
 
@@ -142,3 +154,55 @@ def test_features_say_where_the_responses_look_and_where_things_change():
     assert named["local contrast"][5, 18] > named["local contrast"][5, 5] + 1
     assert named["change over time"][16, 3] > named["change over time"][4, 3] + 1
     assert named["disagreement"][1, 1] > named["disagreement"][18, 20] + 1
+
+
+def test_where_the_responses_say_nothing_the_error_is_the_priors():
+    model, features = fitted(range(4), spread=0.3), made_up_features(7)
+    features[1, :, :4] = 0
+    std = model.std(features)
+    np.testing.assert_allclose(std[:, :4], np.sqrt(PRIOR), rtol=1e-5)
+    # and it goes there without a jump
+    features[1, :, :4] = -1e-4
+    np.testing.assert_allclose(model.std(features)[:, :4], np.sqrt(PRIOR), rtol=0.01)
+    assert ErrorModel(model.weights, model.scale, model.spread, 4, 4).std(features).std() > 0
+
+
+OPTIMISM = 0.25
+
+
+@pytest.mark.parametrize("n_validation", [1, 2])
+def test_films_that_were_learned_from_steady_the_intervals(n_validation):
+    # of the level of errors one or two films say little
+    widths, covered = {False: [], True: []}, {False: [], True: []}
+    for draw in range(40):
+        seeds = range(100 * draw, 100 * draw + n_validation)
+        unseen = [clip_of(seed, 0.3) for seed in seeds]
+        seen = [clip_of(seed, 0.3, level=-OPTIMISM) for seed in range(100 * draw + 20, 100 * draw + 26)]
+        for told in (False, True):
+            known = unseen + (seen if told else [])
+            features, errors = zip(*known, strict=True)
+            learned = [index >= n_validation for index in range(len(known))]
+            names = [str(index) for index in range(len(known))]
+            model = fit_error_model(features, errors, EVERYWHERE, names, prior_variance=PRIOR, learned=learned)
+            assert (model.n_clips, model.n_films, model.n_learned) == (n_validation, n_validation, 6 * told)
+            new = [clip_of(seed, 0.3) for seed in range(100 * draw + 50, 100 * draw + 58)]
+            covered[told].append(np.mean([np.mean(np.abs(error) < 1.96 * model.std(x)) for x, error in new]))
+            widths[told].append(np.log(model.std(new[0][0]).mean() / true_deviation(new[0][0]).mean()))
+    for told in (False, True):
+        assert np.mean(covered[told]) == pytest.approx(0.95, abs=0.02)
+    # they scatter less from one mouse to the next, and are narrower
+    assert np.std(widths[True]) < 0.75 * np.std(widths[False])
+    assert np.mean(widths[True]) < np.mean(widths[False])
+
+
+def test_how_it_did_on_films_that_it_was_not_fitted_to_is_told():
+    model = fitted(range(12), spread=0.1)
+    assert model.covered == pytest.approx(0.95, abs=0.04)
+    # a map that knows the deviations, which vary by this much, and no more can be had
+    rng, deviation = np.random.default_rng(0), true_deviation(made_up_features(0)).ravel()
+    known = stats.spearmanr(deviation, np.abs(deviation * rng.standard_normal(deviation.size))).statistic
+    assert model.rank_correlation == pytest.approx(known, abs=0.05)
+    alone = fitted([0])
+    assert (alone.covered, alone.rank_correlation) == (None, None)
+    # a film that is alone is predicted from those that were learned from
+    assert fitted(range(3), learned=[False, True, True]).covered is not None

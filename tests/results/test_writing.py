@@ -80,6 +80,13 @@ def test_the_dandi_client_organizes_it_into_a_dandiset(tmp_path, path):
     assert read_results(organized).scores is not None
 
 
+def test_the_standard_deviation_is_described_as_what_it_is(path):
+    with NWBHDF5IO(path, "r") as io:
+        series = io.read().processing["reconstruction"]["reconstructed_movie_std"]
+        assert series.description.startswith("The information map is the error to be expected at each pixel")
+        assert "conversion" in series.description
+
+
 def test_identity_is_that_of_the_source_but_for_the_identifier(path, aligned):
     with NWBHDF5IO(path, "r") as io:
         nwb = io.read()

@@ -54,7 +54,7 @@ def sheet(movie: np.ndarray, *, top: float | None = None) -> Sheet:
     movie
         Grey level 0-255, or anything else if `top` is given.
     top
-        The value that the color map (magma) ends at, for movies that are not pictures, such as the uncertainty.
+        The value that the color map (magma) ends at, for movies that are not pictures, such as the information map.
     """
     count, height, width = movie.shape
     columns = max(1, min(count, _WIDEST // width))

@@ -61,7 +61,7 @@ def play(
     true: np.ndarray | Sequence[np.ndarray] | None = None,
     megabytes: float = 8.0,
 ) -> Player:
-    """Show true, reconstructed and uncertainty side by side in a notebook, with a scrubber.
+    """Show true, reconstructed and information map side by side in a notebook, with a scrubber.
 
     Parameters
     ----------

@@ -20,6 +20,7 @@ from nwbrecon.results.provenance import to_rows
 from nwbrecon.results.report import summary
 from nwbrecon.results.report.media import Picture, mask_shade, picture, sheet, still
 from nwbrecon.results.report.rasters import response_rasters
+from nwbrecon.results.settled import information_map
 from nwbrecon.results.tables import by_frame, method_label, methods, told
 from nwbrecon.storage import atomic_path
 
@@ -111,9 +112,11 @@ def player_parts(results: Results, *, aligned: AlignedSession | None, megabytes:
         for clip, image in zip(clips, response_rasters(shown, aligned), strict=True):
             clip["responses"] = image
     folder = files("nwbrecon.results.report")
+    uncertain = any("std" in clip for clip in clips)
     return {
         "clips": clips,
         "streams": [(key, label) for key, label in _streams(results) if any(key in clip for clip in clips)],
+        "information_map": information_map(results.reconstructions.info) if uncertain else "",
         "data": _script_json({"clips": clips, "shade": mask_shade(results.reconstructions.mask)}),
         "style": (folder / "style.css").read_text(encoding="utf-8"),
         "script": (folder / "player.js").read_text(encoding="utf-8"),
@@ -125,7 +128,7 @@ def _streams(results: Results) -> list[tuple[str, str]]:
     return [
         *([("true", "True movie")] if results.true_movies is not None else []),
         ("video", method_label(results.reconstructions.method).capitalize()),
-        ("std", "Uncertainty: SD"),
+        ("std", "Information map: SD"),
         *((f"baseline {name}", method_label(name).capitalize()) for name in baselines),
     ]
 
@@ -208,7 +211,7 @@ def _pictures(results: Results, aligned: AlignedSession | None) -> dict[str, Pic
         + ", ".join(
             [*(["true"] if true is not None else []), "reconstructed"]
             + (["difference"] if true is not None else [])
-            + (["uncertainty"] if item.std is not None else [])
+            + (["information map"] if item.std is not None else [])
         )
         + ", one above the other.",
     )

@@ -12,6 +12,7 @@ from nwbrecon.evaluation import Scores
 from nwbrecon.evaluation.controls import CONTROLS
 from nwbrecon.results.drawing import short
 from nwbrecon.results.model import Results
+from nwbrecon.results.settled import prior_choice
 from nwbrecon.results.tables import by_clip, method_label, methods, metric_label
 
 __all__ = [
@@ -233,6 +234,8 @@ def ingredients(results: Results) -> list[tuple[str, str]]:
         ("Movie", f"{height} × {width} pixels at {reconstructions[0].frame_rate:g} Hz"),
         ("Scored over", f"{reconstructions.mask.mean():.0%} of the frame: the pixels that the recorded cells cover"),
     ]
+    if choice := prior_choice(reconstructions.info):
+        rows.append(("Prior", choice))
     if not content.get("scores", {}).get("of_the_movie_as_stored", True):
         rows.append(("Scores", "of the movie before it was rounded to whole gray levels for storage"))
     return rows

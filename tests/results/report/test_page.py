@@ -425,6 +425,16 @@ def test_the_file_needs_no_other(report):
     assert "https://" not in text
 
 
+def test_the_information_map_is_called_so_and_states_how_it_did(report, tmp_path, results):
+    text = report.read_text(encoding="utf-8")
+    assert "Information map: SD" in text
+    assert "How it did on clips that it was not calibrated on is not known." in text
+    model = {"n_clips": 8, "n_films": 3, "covered": 0.937, "rank_correlation": 0.13}
+    known = replace(results.reconstructions, info=results.reconstructions.info | {"error_model": model})
+    told = write_report(tmp_path / "report.html", replace(results, reconstructions=known)).read_text(encoding="utf-8")
+    assert "held the truth at 94% of the pixels" in told
+
+
 def test_only_what_fits_is_in_the_player_and_the_page_says_so(tmp_path, results):
     text = write_report(tmp_path / "report.html", results, megabytes=0.01).read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
@@ -471,6 +481,7 @@ def test_a_baseline_that_stands_in_is_called_by_its_name(tmp_path, results):
     assert "Ridge decoder" in text
     assert 'id="way"' not in text
     assert 'data-stream="std"' not in text
+    assert "information map" not in text
 
 
 def test_a_failed_report_leaves_the_old_one(tmp_path, results):
