@@ -87,7 +87,8 @@ def test_the_movie_is_searched_with_what_is_named(small_setup, small_mouse, smal
         made = invert(small_setup, recordings, showing, settings)
         assert made.outcome.n_iterations == 3
         values[name] = made.outcome.value
-        assert values[name] < made.fit.history["objective"].iloc[0]
+        # Adam may go uphill at first: its point is then still the one that it began at
+        assert values[name] <= made.fit.history["objective"].iloc[0]
     assert values["lbfgs"] < min(values["gradient"], values["adam"])
 
 
