@@ -135,6 +135,7 @@ class _Adopted(nn.Module):
     """An encoder made elsewhere, with what the members of an ensemble say of themselves."""
 
     settings = None
+    plane_delays = None
 
     def __init__(self, encoder: nn.Module, aligned: AlignedSession, positions: Tensor) -> None:
         super().__init__()

@@ -80,14 +80,14 @@ def test_the_movie_is_searched_with_what_is_named(small_setup, small_mouse, smal
     recordings = [(small_encoder, small_mouse.aligned)]
     showing = ((small_mouse.aligned.trials_in("test")[0],),)
     values = {}
-    # Adam begins with steps that are as long in every coordinate
-    for name, iterations in (("lbfgs", 3), ("gradient", 3), ("adam", 15)):
-        settings = InversionSettings(iterations=iterations, tolerance=0.0, device="cpu", optimizer=name)
+    for name in ("lbfgs", "gradient", "adam"):
+        settings = InversionSettings(iterations=3, tolerance=0.0, device="cpu", optimizer=name)
         made = invert(small_setup, recordings, showing, settings)
-        assert made.outcome.n_iterations == iterations
+        assert made.outcome.n_iterations == 3
         values[name] = made.outcome.value
-        assert values[name] < made.fit.history["objective"].iloc[0]
-    assert values["lbfgs"] < values["gradient"]
+        # Adam may go uphill at first: its point is then still the one that it began at
+        assert values[name] <= made.fit.history["objective"].iloc[0]
+    assert values["lbfgs"] < min(values["gradient"], values["adam"])
 
 
 def test_with_the_metric_a_search_gets_further(small_setup, small_mouse, small_encoder):
