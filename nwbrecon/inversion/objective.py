@@ -19,7 +19,7 @@ from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.noise import ResidualNoise
 from nwbrecon.encoding.observation import LONGEST_INTERVAL, Observation, Window, observe
 from nwbrecon.inversion.optimizers import Evaluation
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import Prior
 from nwbrecon.inversion.whitening import Whitening, whitening_for
 
 __all__ = ["Evidence", "Margins", "Objective", "gather_evidence"]
@@ -217,7 +217,7 @@ class Objective:
     def __init__(
         self,
         evidence: Sequence[Evidence],
-        prior: MoviePrior,
+        prior: Prior,
         *,
         prior_weight: float = 1.0,
         chosen: Sequence[Tensor] | None = None,
@@ -237,7 +237,7 @@ class Objective:
             of_video[:, witness.frames] += torch.autograd.grad(loss, part)[0]
             likelihood += float(loss.detach())
         (gradient,) = torch.autograd.grad(video, white, of_video)
-        white = white.detach()
-        prior = 0.5 * self.prior_weight * float((white * white).sum())
+        unlikely = self.prior.negative_log_probability(white)
+        prior = self.prior_weight * unlikely.value
         parts = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
-        return Evaluation(likelihood + prior, gradient + self.prior_weight * white, parts)
+        return Evaluation(likelihood + prior, gradient + self.prior_weight * unlikely.gradient, parts)

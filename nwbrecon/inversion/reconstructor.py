@@ -15,7 +15,7 @@ from nwbrecon.errors import InversionError
 from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Evidence, Margins, Objective
 from nwbrecon.inversion.optimizers import LBFGS
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import Prior
 
 __all__ = ["Outcome", "Reconstructor"]
 
@@ -75,7 +75,7 @@ class Reconstructor:
     def __init__(
         self,
         evidence: Sequence[Evidence],
-        prior: MoviePrior,
+        prior: Prior,
         margins: Margins,
         *,
         prior_weight: float = 1.0,

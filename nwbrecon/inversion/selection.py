@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.objective import Evidence, Margins
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import Prior
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.progress import progress
 
@@ -56,7 +56,7 @@ class Candidates:
     def fits(
         self,
         evidence: Sequence[Evidence],
-        prior_for: Callable[[str], MoviePrior],
+        prior_for: Callable[[str], Prior],
         margins: Margins,
         *,
         chosen: Sequence[Tensor] | None = None,
@@ -116,7 +116,7 @@ class Known:
     """
 
     evidence: list[Evidence]
-    prior_for: Callable[[str], MoviePrior]
+    prior_for: Callable[[str], Prior]
     decoded: np.ndarray
     true: np.ndarray
     sensitivity: np.ndarray | None = None
@@ -170,7 +170,7 @@ class Judged:
     """
 
     evidence: list[Evidence]
-    prior_for: Callable[[str], MoviePrior]
+    prior_for: Callable[[str], Prior]
     held_out: list[np.ndarray]
     sensitivity: np.ndarray | None = None
 

@@ -14,9 +14,10 @@ from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
+from nwbrecon.inversion.kinds import denoiser_of, generic_covariance, kinds_of, without_inventors
 from nwbrecon.inversion.metric import sensitivity
 from nwbrecon.inversion.objective import Evidence, Margins
-from nwbrecon.inversion.priors import MoviePrior, autocovariance
+from nwbrecon.inversion.priors import Prior, autocovariance
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
 from nwbrecon.inversion.selection import (
     Candidates,
@@ -61,6 +62,8 @@ def make_setup(
     setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
     if method in INVERTED:
+        if "denoiser" in kinds_of(settings):
+            setup.denoiser = denoiser_of([aligned for _, aligned in recordings], settings)
         _choose(setup, recordings, showings, settings)
         _calibrate(setup, recordings, settings)
     setup.seconds = time.perf_counter() - started
@@ -99,7 +102,10 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
         encoder, aligned, spread, seed=settings.seed, stretch_seconds=settings.stretch_seconds
     )
     setup.covariances = {"movie": autocovariance(movies, _lags(aligned), mean)}
-    if "ridge" in _kinds(settings):
+    kinds = kinds_of(settings)
+    if "generic" in kinds:
+        setup.covariances["generic"] = generic_covariance(setup.covariances["movie"], aligned.frame_rate, settings)
+    if "ridge" in kinds:
         setup.covariances["ridge"] = autocovariance(_residuals(setup, [recording], validation), _lags(aligned))
     return setup
 
@@ -143,7 +149,7 @@ def _choose(
 ) -> None:
     """Choose prior and weight: on validation clips, or by held-out ROIs on the clips that are reconstructed."""
     candidates = Candidates(
-        _kinds(settings),
+        kinds_of(settings),
         settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
         max(1, settings.iterations // 2),
         settings.tolerance,
@@ -151,8 +157,15 @@ def _choose(
     if len(candidates) == 1:
         setup.prior, setup.prior_weight = candidates.kinds[0], candidates.weights[0]
         return
-    most = settings.selection_trials
+    most, several = settings.selection_trials, len(candidates.kinds) > 1
     known = _shared_validation(recordings)[:most] if settings.choose_by == "validation" else []
+    judged = []
+    if several or not known:
+        for index, showing in enumerate(known or _of_each_clip(recordings[0][1], showings)[:most]):
+            evidence, prior_for, _ = _clip(setup, recordings, showing, settings)
+            judges = {id(encoder): _held_out(encoder, settings, index) for encoder, _ in recordings}
+            held_out = [judges[id(witness.encoder)] for witness in evidence]
+            judged.append(Judged(evidence, prior_for, held_out, setup.sensitivity_to(showing)))
     if known:
         choice = choose_on_known(
             [
@@ -168,23 +181,15 @@ def _choose(
             setup.mask,
         )
     else:
-        judged = []
-        for index, showing in enumerate(_of_each_clip(recordings[0][1], showings)[:most]):
-            evidence, prior_for, _ = _clip(setup, recordings, showing, settings)
-            judges = {id(encoder): _held_out(encoder, settings, index) for encoder, _ in recordings}
-            held_out = [judges[id(witness.encoder)] for witness in evidence]
-            judged.append(Judged(evidence, prior_for, held_out, setup.sensitivity_to(showing)))
         choice = choose_by_held_out(judged, setup.margins, candidates)
+    if several:
+        choice = without_inventors(choice, judged, setup.margins, candidates)
     setup.prior, setup.prior_weight, setup.choice = choice.prior, choice.weight, choice.table
-
-
-def _kinds(settings: InversionSettings) -> tuple[str, ...]:
-    return ("movie", "ridge") if settings.prior == "auto" else (settings.prior,)
 
 
 def _clip(
     setup: Setup, recordings: Sequence[Recording], showing: Showing, settings: InversionSettings
-) -> tuple[list[Evidence], Callable[[str], MoviePrior], np.ndarray]:
+) -> tuple[list[Evidence], Callable[[str], Prior], np.ndarray]:
     """Evidence of a clip, its prior by kind, and the linear decoder's movie."""
     decoded = setup.decode(recordings, showing)
     device = device_of(recordings[0][0])

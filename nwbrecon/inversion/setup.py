@@ -15,9 +15,10 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.denoiser import Denoiser, DenoiserPrior
 from nwbrecon.inversion.information import fisher_information
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import MoviePrior, Prior
 from nwbrecon.inversion.reconstructor import Outcome, Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features
@@ -56,7 +57,10 @@ class Setup:
     mean
         Mean grey level of the training movies.
     covariances
-        Autocovariance by kind of prior (``movie``, ``ridge``); empty where only the linear decoder is used.
+        Autocovariance by kind of prior (``movie``, ``ridge``, ``generic``); empty where only the linear decoder is
+        used.
+    denoiser
+        What the kind ``denoiser`` adds to ``movie``; ``None`` where it is not asked for.
     sensitivity
         Sum of `nwbrecon.inversion.metric.sensitivity` over recordings; ``None`` where nothing is inverted by us.
     prior, prior_weight
@@ -80,6 +84,7 @@ class Setup:
     margins: Margins
     mean: float
     covariances: dict[str, np.ndarray] = field(default_factory=dict)
+    denoiser: Denoiser | None = None
     sensitivity: np.ndarray | None = None
     prior: str = ""
     prior_weight: float = 0.0
@@ -110,7 +115,8 @@ class Setup:
         self, video: np.ndarray, inverted: np.ndarray, decoded: np.ndarray, information: np.ndarray
     ) -> np.ndarray:
         """Gather what the error of a finished movie is predicted from, given `Inverted.information`."""
-        return error_features(video, inverted, decoded, information, self.covariances["movie"])
+        centered = "generic" if self.prior == "generic" else "movie"
+        return error_features(video, inverted, decoded, information, self.covariances[centered])
 
     def decode(self, recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
         """Decode a clip linearly, mean over its trials: ``(time, height, width)``, grey levels, not clipped."""
@@ -127,13 +133,15 @@ class Setup:
         """Sensitivity of all witnesses of a showing together."""
         return None if self.sensitivity is None else self.sensitivity * float(np.mean([len(one) for one in showing]))
 
-    def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> MoviePrior:
+    def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> Prior:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""
         n_frames = self.margins.around(len(ridge_video))
         shape = (n_frames, *ridge_video.shape[1:])
-        if kind == "movie":
-            return MoviePrior(self.covariances[kind], shape, self.mean).to(device)
-        return MoviePrior(self.covariances[kind], shape, self.margins.pad(ridge_video)).to(device)
+        if kind == "denoiser":
+            assert self.denoiser is not None
+            return DenoiserPrior(self.covariances["movie"], shape, self.mean, self.denoiser).to(device)
+        mean = self.margins.pad(ridge_video) if kind == "ridge" else self.mean
+        return MoviePrior(self.covariances[kind], shape, mean).to(device)
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
@@ -142,6 +150,8 @@ class Setup:
         for index, ridge in enumerate(self.ridges):
             of_ridge = {name: value for name, value in vars(ridge).items() if isinstance(value, np.ndarray)}
             arrays |= {f"ridge-{index}.{name}": value for name, value in of_ridge.items()}
+        if self.denoiser is not None:
+            arrays |= {f"denoiser.{name}": value for name, value in self.denoiser.arrays().items()}
         if self.sensitivity is not None:
             arrays["sensitivity"] = self.sensitivity
         if self.transparency is not None:
@@ -161,6 +171,7 @@ class Setup:
                 "choice": self.choice,
                 "blend": self.blend,
                 "seconds": self.seconds,
+                "denoiser": None if self.denoiser is None else self.denoiser.scales(),
                 "error_model": None
                 if model is None
                 else {name: value for name, value in vars(model).items() if name != "weights"},
@@ -173,21 +184,18 @@ class Setup:
         kept, arrays = read_json(folder / "setup.json"), read_arrays(folder / "setup.safetensors")
         ridges = []
         for index, penalty in enumerate(kept["penalties"]):
-            prefix = f"ridge-{index}."
-            of_ridge = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-            ridges.append(RidgeDecoder(**of_ridge, penalty=penalty))
+            ridges.append(RidgeDecoder(**_under(f"ridge-{index}.", arrays), penalty=penalty))
         model = kept["error_model"]
+        # setups that were kept before there were denoisers have none
+        scales = kept.get("denoiser")
         return cls(
             ridges=tuple(ridges),
             mask=arrays["mask"],
             coverage=arrays["coverage"],
             margins=Margins(**kept["margins"]),
             mean=kept["mean"],
-            covariances={
-                name.removeprefix("covariance."): value
-                for name, value in arrays.items()
-                if name.startswith("covariance.")
-            },
+            covariances=_under("covariance.", arrays),
+            denoiser=None if scales is None else Denoiser.of(_under("denoiser.", arrays), **scales),
             sensitivity=arrays.get("sensitivity"),
             prior=kept["prior"],
             prior_weight=kept["prior_weight"],
@@ -197,6 +205,11 @@ class Setup:
             blend=tuple(kept["blend"]),
             seconds=kept["seconds"],
         )
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays whose names begin so, without the beginning."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def gather(

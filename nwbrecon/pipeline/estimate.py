@@ -18,6 +18,7 @@ from nwbrecon.alignment.video import scale_frames
 from nwbrecon.config import AlignmentSettings, ControlSettings, InversionSettings, RunSettings
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.inversion import Reconstructor
+from nwbrecon.inversion.kinds import kinds_of
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.settling import CALIBRATION_CLIPS
@@ -218,7 +219,7 @@ def _inversion(
     # a search evaluates where it starts and to find its first length; a probe for the uncertainty is half an evaluation
     whitened = 1.0 if settings.noise == "dispersion" else 1.5
     clip = (settings.iterations + 2) * whitened + (2 if settings.uncertainty else 0)
-    kinds = 2 if settings.prior == "auto" else 1
+    kinds = len(kinds_of(settings))
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
     n_validation = len(aligned.trials_in("validation"))
     chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
