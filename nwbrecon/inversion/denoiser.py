@@ -1,4 +1,4 @@
-"""A prior that knows more of natural movies than their spectrum, within a few pixels and frames: a small denoiser."""
+"""A prior that knows more of natural movies than their spectrum, and only of what is near: a small denoiser."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.progress import progress
 
-__all__ = ["Denoiser", "DenoiserPrior", "train_denoiser"]
+__all__ = ["Denoiser", "DenoiserPrior", "coarse", "train_denoiser"]
 
-# the noise that is taken away, over the standard deviation of movies
-_NOISE = 0.2
+# what it looks at are means over so many frames, rows and columns: what responses leave open is coarse
+_POOL = (1, 2, 2)
+# the noise that is taken away from these, over the standard deviation of movies; of .2 the energy is steeper than a
+# search of a few iterations can follow
+_NOISE = 0.5
 # how much the energy counts beside the Gaussian
 _STRENGTH = 0.2
 _CHANNELS, _SIDE, _LAYERS = 8, 3, 3
@@ -30,15 +33,16 @@ _PATCH, _BATCH, _STEPS, _LEARNING_RATE = 14, 8, 600, 4e-3
 class Denoiser(nn.Module):
     """Energy of a movie, whose gradient takes away noise of one strength.
 
-    With a small convolutional network ``N`` the energy of a movie ``v`` is ``|v - N(v)|^2 / (2 s^2)``, and the denoiser
-    is a step down its slope, ``D(v) = v - s^2 grad E(v)`` (gradient-step denoiser, Hurault, Leclaire & Papadakis 2022,
-    ICLR). Trained to give back movies to which white noise of standard deviation ``s`` was added, ``grad E`` is
-    ``(v - D(v)) / s^2``, the slope of the negative log-density of noisy movies (Tweedie's formula; Vincent 2011, Neural
-    Comput. 23:1661-1674), which regularizes by denoising (Romano, Elad & Milanfar 2017, SIAM J. Imaging Sci.
-    10:1804-1844). Being the gradient of a value, it can be searched with.
+    It is that of a movie ``v`` of half the rows and columns (means of 2 x 2 pixels). With a small convolutional
+    network ``N`` the energy is ``|v - N(v)|^2 / (2 s^2)``, and the denoiser is a step down its slope, ``D(v) = v - s^2
+    grad E(v)`` (gradient-step denoiser, Hurault, Leclaire & Papadakis 2022, ICLR). Trained to give back movies to
+    which white noise of standard deviation ``s`` was added, ``grad E`` is ``(v - D(v)) / s^2``, the slope of the
+    negative log-density of noisy movies (Tweedie's formula; Vincent 2011, Neural Comput. 23:1661-1674), which
+    regularizes by denoising (Romano, Elad & Milanfar 2017, SIAM J. Imaging Sci. 10:1804-1844). Being the gradient of a
+    value, it can be searched with.
 
-    Three layers of 3 x 3 x 3 look at three pixels and frames to either side: it knows edges and how they move, and
-    nothing of what they belong to.
+    Three layers of 3 x 3 x 3 look at three frames and three of these pixels to either side: it knows edges and how they
+    move, and nothing of what they belong to.
 
     Parameters
     ----------
@@ -57,17 +61,20 @@ class Denoiser(nn.Module):
 
     def energy(self, video: Tensor) -> Tensor:
         """Energy of each video ``(batch, time, height, width)``, grey levels: ``(batch,)``."""
-        scaled = (video - self.mean) / self.deviation
-        residual = scaled - self._network(scaled)
-        return 0.5 * residual.square().flatten(1).sum(dim=1) * (self.deviation / self.noise) ** 2
+        return self._energy(coarse(video))
 
     def forward(self, video: Tensor) -> Tensor:
-        """Take noise away from videos ``(batch, time, height, width)``, grey levels."""
+        """Take noise away from `coarse` videos ``(batch, time, height, width)``, grey levels."""
         learning = torch.is_grad_enabled()
         with torch.enable_grad():
             noisy = video.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.energy(noisy).sum(), noisy, create_graph=learning)
+            (slope,) = torch.autograd.grad(self._energy(noisy).sum(), noisy, create_graph=learning)
         return video - self.noise**2 * slope
+
+    def _energy(self, video: Tensor) -> Tensor:
+        scaled = (video - self.mean) / self.deviation
+        residual = scaled - self._network(scaled)
+        return 0.5 * residual.square().flatten(1).sum(dim=1) * (self.deviation / self.noise) ** 2
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights by name."""
@@ -90,6 +97,13 @@ class Denoiser(nn.Module):
         for layer in self.convolutions[:-1]:
             hidden = functional.silu(layer(hidden))
         return self.convolutions[-1](hidden)[:, 0]
+
+
+def coarse(video: Tensor) -> Tensor:
+    """Means of 2 x 2 pixels of videos ``(batch, time, height, width)``; an odd last row or column counts twice."""
+    frames, rows, columns = (-size % pool for size, pool in zip(video.shape[1:], _POOL, strict=True))
+    padded = functional.pad(video[:, None], (0, columns, 0, rows, 0, frames), mode="replicate")
+    return functional.avg_pool3d(padded, _POOL)[:, 0]
 
 
 def train_denoiser(movies: Sequence[np.ndarray], *, seed: int = 0, steps: int = _STEPS) -> Denoiser:
@@ -115,7 +129,7 @@ def train_denoiser(movies: Sequence[np.ndarray], *, seed: int = 0, steps: int = 
             layer.bias.zero_()  # type: ignore[union-attr]
     optimizer = torch.optim.Adam(denoiser.parameters(), _LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
-    clips = [torch.as_tensor(movie, dtype=torch.float32) for movie in movies]
+    clips = [coarse(torch.as_tensor(movie, dtype=torch.float32)[None])[0] for movie in movies]
     lengths = torch.tensor([float(len(clip)) for clip in clips])
     for _ in progress(range(steps), label="training the denoiser"):
         picked = torch.multinomial(lengths, _BATCH, replacement=True, generator=generator).tolist()
@@ -144,8 +158,8 @@ class DenoiserPrior(MoviePrior):
     """The Gaussian prior of movies, and beside it the energy of a denoiser.
 
     Their negative log-probabilities add, the denoiser's by ``strength``. For Gaussian movies of power ``S`` the energy
-    curves by ``1 / (S + s^2)``, nowhere more than the Gaussian itself, so that coordinates and metric of the Gaussian
-    serve both.
+    curves by ``1 / (S + s^2)``, less than the Gaussian itself, so that coordinates and metric of the Gaussian serve
+    both; where a movie is flatter than the average it curves more.
 
     Parameters
     ----------

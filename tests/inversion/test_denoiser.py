@@ -3,12 +3,12 @@ import pytest
 import torch
 from linear import SHAPE, LinearEncoder, covariance, movie_prior, pixel_covariance, responses_to, sample_video
 
-from nwbrecon.inversion.denoiser import Denoiser, DenoiserPrior, train_denoiser
+from nwbrecon.inversion.denoiser import Denoiser, DenoiserPrior, coarse, train_denoiser
 from nwbrecon.inversion.objective import Objective
 from nwbrecon.stimuli.dead_leaves import dead_leaves_movie
 
-PATCH = (8, 7, 7)
-SCALES = (1.5, 1.2, 1.2)
+PATCH = (8, 14, 14)
+SCALES = (1.5, 2.4, 2.4)
 
 
 def random_denoiser(seed=0):
@@ -23,11 +23,11 @@ def random_denoiser(seed=0):
 
 @pytest.fixture(scope="module")
 def gaussian():
-    """A denoiser of Gaussian movies, and some of these that it has not seen."""
+    """A denoiser of Gaussian movies, and some of these that it has not seen, as coarse as it looks at them."""
     prior = movie_prior(PATCH, scales=SCALES)
     white = torch.randn(300, *prior.torus, generator=torch.Generator().manual_seed(0))
-    movies = prior.video(white).numpy()
-    return train_denoiser(list(movies[:260]), steps=120), movies[260:]
+    movies = prior.video(white)
+    return train_denoiser(list(movies[:260].numpy()), steps=120), coarse(movies[260:]).numpy()
 
 
 def test_a_denoiser_of_gaussian_movies_comes_near_the_wiener_filter(gaussian):
@@ -37,7 +37,10 @@ def test_a_denoiser_of_gaussian_movies_comes_near_the_wiener_filter(gaussian):
     with torch.no_grad():
         cleaned = denoiser(torch.from_numpy(noisy)).numpy()
     # in closed form, from the covariance of all pixels
-    cov = pixel_covariance(PATCH, scales=SCALES)
+    frames, rows, columns = PATCH
+    basis = torch.eye(frames * rows * columns).view(-1, *PATCH)
+    pool = coarse(basis).flatten(1).T.double().numpy()
+    cov = pool @ pixel_covariance(PATCH, scales=SCALES) @ pool.T
     wiener = cov @ np.linalg.inv(cov + denoiser.noise**2 * np.eye(len(cov)))
     best = 110 + ((noisy.reshape(len(noisy), -1) - 110) @ wiener).reshape(noisy.shape)
     left, least = (np.square(one - movies).mean() / denoiser.noise**2 for one in (cleaned, best))
@@ -48,12 +51,17 @@ def test_a_denoiser_of_gaussian_movies_comes_near_the_wiener_filter(gaussian):
 
 def test_its_step_is_down_the_slope_of_its_energy():
     denoiser, video = random_denoiser(), torch.from_numpy(sample_video())[None].double()
+
+    def energy(coarse_video):
+        fine = coarse_video.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        return float(denoiser.energy(fine))
+
     with torch.no_grad():
         step = video - denoiser(video)
     generator = torch.Generator().manual_seed(2)
     for _ in range(4):
         direction = torch.randn(video.shape, generator=generator, dtype=torch.float64)
-        forth, back = (float(denoiser.energy(video + sign * 1e-4 * direction)) for sign in (1, -1))
+        forth, back = (energy(video + sign * 1e-4 * direction) for sign in (1, -1))
         slope = float((step * direction).sum()) / denoiser.noise**2
         assert (forth - back) / 2e-4 == pytest.approx(slope, rel=1e-6, abs=1e-6)
 
@@ -101,20 +109,21 @@ def test_what_is_far_away_does_not_count(gaussian):
 
 def test_it_learns_what_edges_are():
     rng = np.random.default_rng(0)
-    movies = [dead_leaves_movie(10, (10, 10), 30.0, rng=rng).astype(np.float32) for _ in range(12)]
+    movies = [dead_leaves_movie(10, (20, 20), 30.0, rng=rng).astype(np.float32) for _ in range(12)]
     denoiser = train_denoiser(movies[:10], steps=60)
     generator = torch.Generator().manual_seed(0)
-    clean = torch.from_numpy(np.stack(movies[10:]))
+    fine = torch.from_numpy(np.stack(movies[10:]))
+    clean = coarse(fine)
     noise = denoiser.noise * torch.randn(clean.shape, generator=generator)
     with torch.no_grad():
         left = (denoiser(clean + noise) - clean).square().mean() / denoiser.noise**2
+        order = torch.randperm(fine.numel(), generator=generator)
         natural, scrambled = (
-            float(denoiser.energy(movie).sum())
-            for movie in (clean, clean.flatten()[torch.randperm(clean.numel(), generator=generator)].view(clean.shape))
+            float(denoiser.energy(movie).sum()) for movie in (fine, fine.flatten()[order].view(fine.shape))
         )
     assert left < 0.6
     # pixels of the same levels in disorder are much less probable
-    assert scrambled > 10 * natural
+    assert scrambled > 3 * natural
 
 
 def test_it_is_made_the_same_under_a_seed_and_of_what_is_kept():
@@ -127,6 +136,14 @@ def test_it_is_made_the_same_under_a_seed_and_of_what_is_kept():
     back = Denoiser.of(trained.arrays(), **trained.scales())
     video = torch.from_numpy(movies[0])[None]
     torch.testing.assert_close(back.energy(video), trained.energy(video), rtol=0, atol=0)
+
+
+def test_what_it_looks_at_are_means_of_pixels():
+    video = torch.arange(3 * 5 * 6, dtype=torch.float64).view(1, 3, 5, 6)
+    found = coarse(video)
+    assert found.shape == (1, 3, 3, 3)
+    assert float(found[0, 1, 1, 2]) == pytest.approx(float(video[0, 1, 2:4, 4:6].mean()))
+    assert float(found[0, 1, 2, 2]) == pytest.approx(float(video[0, 1, 4, 4:6].mean()))
 
 
 def test_blank_movies_are_survived():
