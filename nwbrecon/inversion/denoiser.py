@@ -16,7 +16,7 @@ from nwbrecon.inversion.optimizers import Evaluation
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.progress import progress
 
-__all__ = ["Denoiser", "DenoiserPrior", "coarse", "train_denoiser"]
+__all__ = ["STEPS", "Denoiser", "DenoiserPrior", "coarse", "train_denoiser"]
 
 # what it looks at are means over so many frames, rows and columns: what responses leave open is coarse
 _POOL = (1, 2, 2)
@@ -26,8 +26,11 @@ _NOISE = 0.5
 # how much the energy counts beside the Gaussian
 _STRENGTH = 0.2
 _CHANNELS, _SIDE, _LAYERS = 8, 3, 3
-# frames, rows and columns of the patches that are learned from, patches in a step, steps, and the largest step size
-_PATCH, _BATCH, _STEPS, _LEARNING_RATE = 14, 8, 600, 4e-3
+# frames, rows and columns of the patches that are learned from, patches in a step, and the largest step size
+_PATCH, _BATCH, _LEARNING_RATE = 14, 8, 4e-3
+
+STEPS = 300
+"""Gradient steps that a denoiser is trained for."""
 
 
 class Denoiser(nn.Module):
@@ -106,7 +109,7 @@ def coarse(video: Tensor) -> Tensor:
     return functional.avg_pool3d(padded, _POOL)[:, 0]
 
 
-def train_denoiser(movies: Sequence[np.ndarray], *, seed: int = 0, steps: int = _STEPS) -> Denoiser:
+def train_denoiser(movies: Sequence[np.ndarray], *, seed: int = 0, steps: int = STEPS) -> Denoiser:
     """Train a denoiser on movies, a minute on a CPU; there, so that it is the same wherever it is used.
 
     Parameters

@@ -18,6 +18,8 @@ from nwbrecon.alignment.video import scale_frames
 from nwbrecon.config import AlignmentSettings, ControlSettings, InversionSettings, RunSettings
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.inversion import Reconstructor
+from nwbrecon.inversion.denoiser import STEPS as STEPS_OF_DENOISER
+from nwbrecon.inversion.denoiser import train_denoiser
 from nwbrecon.inversion.kinds import kinds_of
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
@@ -224,11 +226,14 @@ def _inversion(
     n_validation = len(aligned.trials_in("validation"))
     chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
     choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 4 + 2 * weights)
+    if kinds > 1:
+        # held-out ROIs judge each kind, too
+        choice += chosen_on * kinds * (settings.iterations / 2 + 2)
     settled = (choice if kinds * weights > 1 else 0) + min(CALIBRATION_CLIPS, n_validation) * clip + 36
     usual = float(np.mean(lengths))
     frames = sum(clip * margins.around(length) for length in lengths)
     frames += (settled + controls * clip) * margins.around(round(usual))
-    return each * frames + _linear_decoder(aligned)
+    return each * frames + _linear_decoder(aligned) + (_denoiser(video) if "denoiser" in kinds_of(settings) else 0.0)
 
 
 def _controls(settings: ControlSettings, n_clips: int) -> int:
@@ -236,6 +241,14 @@ def _controls(settings: ControlSettings, n_clips: int) -> int:
     if not settings.enabled:
         return 0
     return min(settings.clips, n_clips) * (2 + settings.donors) + settings.gray_stretches
+
+
+def _denoiser(video: np.ndarray) -> float:
+    """Seconds to train the denoiser, from a few steps."""
+    tried = 3
+    start = time.perf_counter()
+    train_denoiser([video], steps=tried)
+    return (time.perf_counter() - start) * STEPS_OF_DENOISER / tried
 
 
 def _linear_decoder(aligned: AlignedSession) -> float:
