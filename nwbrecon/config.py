@@ -505,9 +505,15 @@ class InversionSettings(Settings):
     iterations."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
     """Relative fall of the objective in an iteration below which the search has converged."""
-    prior: Literal["auto", "movie", "ridge"] = "movie"
-    """``movie``: Gaussian with the spectrum of natural movies. ``ridge``: the same with the linear decoder's movie as
-    mean and the spectrum of its residuals. ``auto``: the better of the two, by ``choose_by``."""
+    prior: Literal["auto", "movie", "ridge", "generic", "denoiser"] = "movie"
+    """``movie``: Gaussian with the spectrum of the training movies. ``ridge``: the same with the linear decoder's movie
+    as mean and the spectrum of its residuals. ``auto``: the better of the two, by ``choose_by``. ``generic``: Gaussian
+    with the spectrum that natural movies have in general, where the training movies are few, or not natural.
+    ``denoiser``: ``movie`` and, beside it, a small denoiser that is trained on the training movies, where ``choose_by``
+    says that it helps. Of several, a kind that predicts ROIs that were not fitted worse than ``movie`` is refused."""
+    degrees_per_pixel: Positive = 2.2
+    """What a pixel of the frame covers of the mouse's visual field, on average (degrees): the spectrum of ``generic``
+    goes by it. A screen of 93 x 124 degrees has 2.2 at 36 x 64 pixels (3.4 at its center, where it is nearest)."""
     prior_weight: Positive | None = None
     """Factor on the negative log-prior; ``None`` chooses among ``candidate_weights``."""
     candidate_weights: tuple[Positive, ...] = (0.5, 1.5, 5.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.inversion.information import backprojections, behavior_backprojections, shown
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import Prior
 from nwbrecon.progress import progress
 
 __all__ = ["Metric", "behavior_sensitivity", "power_by_lag", "sensitivity"]
@@ -39,7 +39,7 @@ class Metric:
         Factor on the negative log-prior.
     """
 
-    def __init__(self, sensitivity: np.ndarray, prior: MoviePrior, prior_weight: float) -> None:
+    def __init__(self, sensitivity: np.ndarray, prior: Prior, prior_weight: float) -> None:
         by_lag = torch.from_numpy(sensitivity).to(prior.amplitude)
         # estimates at long lags are of few products; the window also keeps the spectrum from being negative
         by_lag = by_lag * torch.linspace(1, 0, len(by_lag) + 1, device=by_lag.device)[:-1, None, None]

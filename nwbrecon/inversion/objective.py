@@ -22,7 +22,7 @@ from nwbrecon.encoding.noise import ResidualNoise
 from nwbrecon.encoding.observation import LONGEST_INTERVAL, Observation, Window, observe
 from nwbrecon.inversion.behavior import BehaviorModel, BehaviorPrior
 from nwbrecon.inversion.optimizers import Evaluation
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import Prior
 from nwbrecon.inversion.unknowns import GainPrior, Unknown
 from nwbrecon.inversion.whitening import Whitening, whitening_for
 
@@ -295,7 +295,7 @@ class Objective:
     def __init__(
         self,
         evidence: Sequence[Evidence],
-        prior: MoviePrior,
+        prior: Prior,
         *,
         prior_weight: float = 1.0,
         chosen: Sequence[Tensor] | None = None,
@@ -384,12 +384,12 @@ def evaluate(objectives: Sequence[Objective], points: Sequence[Tensor]) -> list[
         outputs, of_outputs, likelihood = rest
         (gradient,) = torch.autograd.grad(outputs, leaf, of_outputs)
         with torch.no_grad():
-            pairs = [
-                (objective.prior_weight, white),
-                *((p.weight, q) for p, q in zip(objective.unknowns, hidden, strict=True)),
-            ]
-            pull = objective.point([weight * part for weight, part in pairs])
-            prior = sum(0.5 * weight * float((part * part).sum()) for weight, part in pairs)
+            unlikely = objective.prior.negative_log_probability(white)
+            weights = [one.weight for one in objective.unknowns]
+            pulls = [weight * part for weight, part in zip(weights, hidden, strict=True)]
+            pull = objective.point([objective.prior_weight * unlikely.gradient, *pulls])
+            prior = objective.prior_weight * unlikely.value
+            prior += sum(0.5 * float((pulled * part).sum()) for pulled, part in zip(pulls, hidden, strict=True))
         shares = {"negative_log_likelihood": likelihood, "negative_log_prior": prior}
         evaluations.append(Evaluation(likelihood + prior, gradient + pull, shares))
     return evaluations

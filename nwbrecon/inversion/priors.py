@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MoviePrior", "autocovariance"]
+from nwbrecon.inversion.optimizers import Evaluation
+
+__all__ = ["MoviePrior", "Prior", "autocovariance"]
 
 # eigenvalues below this share of the mean are estimation noise; the floor keeps every coordinate usable
 _FLOOR = 1e-4
@@ -60,7 +64,46 @@ def autocovariance(
     return covariance
 
 
-class MoviePrior:
+class Prior(ABC):
+    """What natural movies look like: coordinates in which they are about white, and how probable each movie is.
+
+    This is all that an inversion asks of a prior. The search goes over the white coordinates (`video` gives the movie
+    at a point), starts at those of a rough movie (`white`), minimizes `negative_log_probability` along with the
+    evidence, and is shortened by what `amplitude` tells of how it curves.
+
+    Attributes
+    ----------
+    shape
+        Frames, rows and columns of the clip, margins included.
+    torus
+        Frames, rows and columns of the white coordinates.
+    amplitude
+        Amplitude of movies along each frequency of the torus, over that of white coordinates: the half spectrum of a
+        real Fourier transform, grey levels.
+    """
+
+    shape: tuple[int, int, int]
+    torus: tuple[int, ...]
+    amplitude: Tensor
+
+    @abstractmethod
+    def video(self, white: Tensor) -> Tensor:
+        """Color white coordinates ``(batch, *torus)``: video ``(batch, time, height, width)``, grey levels."""
+
+    @abstractmethod
+    def white(self, video: Tensor | np.ndarray) -> Tensor:
+        """Whiten a rough video ``(time, height, width)``: coordinates ``(1, *torus)`` of what is believed of it."""
+
+    @abstractmethod
+    def negative_log_probability(self, white: Tensor) -> Evaluation:
+        """Negative log-probability at white coordinates ``(1, *torus)``, up to a constant, and its gradient there."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> Self:
+        """Move to a device; gives itself."""
+
+
+class MoviePrior(Prior):
     """Gaussian prior with the autocovariance of natural movies, on a torus somewhat larger than the clip.
 
     A clip is ``mean + crop(A z)`` with white ``z``: the inversion searches over ``z``, in which the prior is a unit
@@ -91,7 +134,7 @@ class MoviePrior:
         self.amplitude *= math.sqrt(max(float(covariance[0, 0, 0]), 1e-12) / self.variance)
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
 
-    def to(self, device: torch.device) -> MoviePrior:
+    def to(self, device: torch.device) -> Self:
         """Move to a device; gives itself."""
         self.amplitude, self.mean = self.amplitude.to(device), self.mean.to(device)
         return self
@@ -118,6 +161,11 @@ class MoviePrior:
         return torch.fft.irfftn(
             torch.fft.rfftn(known, dim=axes, norm="ortho") * gain, s=self.torus, dim=axes, norm="ortho"
         )
+
+    def negative_log_probability(self, white: Tensor) -> Evaluation:
+        """Half the squared length of the white coordinates ``(1, *torus)``, and its gradient."""
+        white = white.detach()
+        return Evaluation(0.5 * float((white * white).sum()), white)
 
     @property
     def variance(self) -> float:

@@ -20,7 +20,7 @@ from nwbrecon.inversion.keeping import identity, read_search, write_search
 from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Evidence, Margins, Objective
 from nwbrecon.inversion.optimizers import OPTIMIZERS, Evaluation, Optimizer
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import Prior
 from nwbrecon.inversion.unknowns import GainPrior
 from nwbrecon.session import SignalKind
 
@@ -113,7 +113,7 @@ class Reconstructor:
     def __init__(
         self,
         evidence: Sequence[Evidence],
-        prior: MoviePrior,
+        prior: Prior,
         margins: Margins,
         *,
         prior_weight: float = 1.0,

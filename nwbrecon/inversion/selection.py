@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.objective import Evidence, Margins
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import Prior
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.progress import progress
 
@@ -60,7 +60,7 @@ class Candidates:
     def fits(
         self,
         evidence: Sequence[Evidence],
-        prior_for: Callable[[str], MoviePrior],
+        prior_for: Callable[[str], Prior],
         margins: Margins,
         *,
         chosen: Sequence[Tensor] | None = None,
@@ -131,7 +131,7 @@ class Known:
     """
 
     evidence: list[Evidence]
-    prior_for: Callable[[str], MoviePrior]
+    prior_for: Callable[[str], Prior]
     decoded: np.ndarray
     true: np.ndarray
     sensitivity: np.ndarray | None = None
@@ -192,7 +192,7 @@ class Judged:
     """
 
     evidence: list[Evidence]
-    prior_for: Callable[[str], MoviePrior]
+    prior_for: Callable[[str], Prior]
     held_out: list[np.ndarray]
     sensitivity: np.ndarray | None = None
     first: np.ndarray | None = None

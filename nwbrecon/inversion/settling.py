@@ -15,9 +15,10 @@ from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
+from nwbrecon.inversion.kinds import denoiser_of, generic_covariance, kinds_of, without_inventors
 from nwbrecon.inversion.metric import behavior_sensitivity, sensitivity
 from nwbrecon.inversion.objective import Evidence, Margins
-from nwbrecon.inversion.priors import MoviePrior, autocovariance
+from nwbrecon.inversion.priors import Prior, autocovariance
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
 from nwbrecon.inversion.selection import (
     Candidates,
@@ -64,6 +65,8 @@ def make_setup(
     setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
     if method in INVERTED:
+        if "denoiser" in kinds_of(settings):
+            setup.denoiser = denoiser_of([aligned for _, aligned in recordings], settings)
         _choose(setup, recordings, showings, settings)
         _calibrate(setup, recordings, settings)
     setup.seconds = time.perf_counter() - started
@@ -108,7 +111,10 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
         )
         setup.behaving = (model,)
     setup.covariances = {"movie": autocovariance(movies, _lags(aligned), mean)}
-    if "ridge" in _kinds(settings):
+    kinds = kinds_of(settings)
+    if "generic" in kinds:
+        setup.covariances["generic"] = generic_covariance(setup.covariances["movie"], aligned.frame_rate, settings)
+    if "ridge" in kinds:
         setup.covariances["ridge"] = autocovariance(_residuals(setup, [recording], validation), _lags(aligned))
     return setup
 
@@ -153,7 +159,7 @@ def _choose(
 ) -> None:
     """Choose prior and weight: on validation clips, or by held-out ROIs on the clips that are reconstructed."""
     candidates = Candidates(
-        _kinds(settings),
+        kinds_of(settings),
         settings.candidate_weights if settings.prior_weight is None else (settings.prior_weight,),
         max(1, settings.iterations // 2),
         settings.tolerance,
@@ -162,8 +168,13 @@ def _choose(
     if len(candidates) == 1:
         setup.prior, setup.prior_weight = candidates.kinds[0], candidates.weights[0]
         return
-    most = settings.selection_trials
+    most, several = settings.selection_trials, len(candidates.kinds) > 1
     known = _shared(recordings, "validation")[:most] if settings.choose_by == "validation" else []
+    judged = []
+    if several or not known:
+        some = known or _of_each_clip(recordings[0][1], showings)[:most]
+        cells = [cells_of_rois(aligned) for _, aligned in recordings]
+        judged = [_judged(setup, recordings, showing, settings, cells, index) for index, showing in enumerate(some)]
     if known:
         choice = choose_on_known(
             [
@@ -180,15 +191,10 @@ def _choose(
             recordings[0][1].frame_rate,
         )
     else:
-        some = _of_each_clip(recordings[0][1], showings)[:most]
-        cells = [cells_of_rois(aligned) for _, aligned in recordings]
-        judged = [_judged(setup, recordings, showing, settings, cells, index) for index, showing in enumerate(some)]
         choice = choose_by_held_out(judged, setup.margins, candidates)
+    if several:
+        choice = without_inventors(choice, judged, setup.margins, candidates)
     setup.prior, setup.prior_weight, setup.choice, setup.curve = choice.prior, choice.weight, choice.table, choice.curve
-
-
-def _kinds(settings: InversionSettings) -> tuple[str, ...]:
-    return ("movie", "ridge") if settings.prior == "auto" else (settings.prior,)
 
 
 def _clip(
@@ -197,7 +203,7 @@ def _clip(
     showing: Showing,
     settings: InversionSettings,
     without: Sequence[np.ndarray] | None = None,
-) -> tuple[list[Evidence], Callable[[str], MoviePrior], np.ndarray]:
+) -> tuple[list[Evidence], Callable[[str], Prior], np.ndarray]:
     """Evidence of a clip, its prior by kind, and the linear decoder's movie, made without some ROIs."""
     decoded = setup.decode(recordings, showing, without)
     device = device_of(recordings[0][0])

@@ -17,9 +17,10 @@ from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import Blend
+from nwbrecon.inversion.denoiser import Denoiser, DenoiserPrior
 from nwbrecon.inversion.information import fisher_information
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
-from nwbrecon.inversion.priors import MoviePrior
+from nwbrecon.inversion.priors import MoviePrior, Prior
 from nwbrecon.inversion.reconstructor import Outcome, Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features
@@ -58,7 +59,10 @@ class Setup:
     mean
         Mean grey level of the training movies.
     covariances
-        Autocovariance by kind of prior (``movie``, ``ridge``); empty where only the linear decoder is used.
+        Autocovariance by kind of prior (``movie``, ``ridge``, ``generic``); empty where only the linear decoder is
+        used.
+    denoiser
+        What the kind ``denoiser`` adds to ``movie``; ``None`` where it is not asked for.
     sensitivity
         Sum of `nwbrecon.inversion.metric.sensitivity` over recordings; ``None`` where nothing is inverted by us.
     prior, prior_weight
@@ -83,6 +87,7 @@ class Setup:
     margins: Margins
     mean: float
     covariances: dict[str, np.ndarray] = field(default_factory=dict)
+    denoiser: Denoiser | None = None
     sensitivity: np.ndarray | None = None
     prior: str = ""
     prior_weight: float = 0.0
@@ -114,7 +119,8 @@ class Setup:
         self, video: np.ndarray, inverted: np.ndarray, decoded: np.ndarray, information: np.ndarray
     ) -> np.ndarray:
         """Gather what the error of a finished movie is predicted from, given `Inverted.information`."""
-        return error_features(video, inverted, decoded, information, self.covariances["movie"])
+        centered = "generic" if self.prior == "generic" else "movie"
+        return error_features(video, inverted, decoded, information, self.covariances[centered])
 
     def decode(
         self, recordings: Sequence[Recording], showing: Showing, without: Sequence[np.ndarray] | None = None
@@ -137,13 +143,15 @@ class Setup:
         """Sensitivity of all witnesses of a showing together."""
         return None if self.sensitivity is None else self.sensitivity * float(np.mean([len(one) for one in showing]))
 
-    def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> MoviePrior:
+    def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> Prior:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""
         n_frames = self.margins.around(len(ridge_video))
         shape = (n_frames, *ridge_video.shape[1:])
-        if kind == "movie":
-            return MoviePrior(self.covariances[kind], shape, self.mean).to(device)
-        return MoviePrior(self.covariances[kind], shape, self.margins.pad(ridge_video)).to(device)
+        if kind == "denoiser":
+            assert self.denoiser is not None
+            return DenoiserPrior(self.covariances["movie"], shape, self.mean, self.denoiser).to(device)
+        mean = self.margins.pad(ridge_video) if kind == "ridge" else self.mean
+        return MoviePrior(self.covariances[kind], shape, mean).to(device)
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
@@ -154,6 +162,8 @@ class Setup:
             arrays |= {f"ridge-{index}.{name}": value for name, value in of_ridge.items()}
         for index, behaving in enumerate(self.behaving):
             arrays |= {f"behaving-{index}.{name}": value for name, value in behaving.arrays().items()}
+        if self.denoiser is not None:
+            arrays |= {f"denoiser.{name}": value for name, value in self.denoiser.arrays().items()}
         if self.sensitivity is not None:
             arrays["sensitivity"] = self.sensitivity
         if self.transparency is not None:
@@ -174,6 +184,7 @@ class Setup:
                 "curve": self.curve,
                 "blend": self.blend.as_dict(),
                 "seconds": self.seconds,
+                "denoiser": None if self.denoiser is None else self.denoiser.scales(),
                 "error_model": None
                 if model is None
                 else {name: value for name, value in vars(model).items() if name != "weights"},
@@ -184,20 +195,22 @@ class Setup:
     def read(cls, folder: Path) -> Setup:
         """Read what `write` kept."""
         kept, arrays = read_json(folder / "setup.json"), read_arrays(folder / "setup.safetensors")
-
-        def of(prefix: str) -> dict[str, np.ndarray]:
-            return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-
-        ridges = [RidgeDecoder(**of(f"ridge-{n}."), penalty=penalty) for n, penalty in enumerate(kept["penalties"])]
-        behaving = [found for n in range(len(ridges)) if (found := of(f"behaving-{n}."))]
+        ridges = [
+            RidgeDecoder(**_under(f"ridge-{n}.", arrays), penalty=penalty)
+            for n, penalty in enumerate(kept["penalties"])
+        ]
+        behaving = [found for n in range(len(ridges)) if (found := _under(f"behaving-{n}.", arrays))]
         model = kept["error_model"]
+        # setups that were kept before there were denoisers have none
+        scales = kept.get("denoiser")
         return cls(
             ridges=tuple(ridges),
             mask=arrays["mask"],
             coverage=arrays["coverage"],
             margins=Margins(**kept["margins"]),
             mean=kept["mean"],
-            covariances=of("covariance."),
+            covariances=_under("covariance.", arrays),
+            denoiser=None if scales is None else Denoiser.of(_under("denoiser.", arrays), **scales),
             sensitivity=arrays.get("sensitivity"),
             prior=kept["prior"],
             prior_weight=kept["prior_weight"],
@@ -209,6 +222,11 @@ class Setup:
             seconds=kept["seconds"],
             behaving=tuple(BehaviorModel(**found) for found in behaving),
         )
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays whose names begin so, without the beginning."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def gather(

@@ -18,6 +18,9 @@ from nwbrecon.alignment.video import scale_frames
 from nwbrecon.config import AlignmentSettings, ControlSettings, InversionSettings, RunSettings
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.inversion import Reconstructor
+from nwbrecon.inversion.denoiser import STEPS as STEPS_OF_DENOISER
+from nwbrecon.inversion.denoiser import train_denoiser
+from nwbrecon.inversion.kinds import kinds_of
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.settling import CALIBRATION_CLIPS
@@ -218,16 +221,19 @@ def _inversion(
     # a search evaluates where it starts and to find its first length; a probe for the uncertainty is half an evaluation
     whitened = 1.0 if settings.noise == "dispersion" else 1.5
     clip = (settings.iterations + 2) * whitened + (2 if settings.uncertainty else 0)
-    kinds = 2 if settings.prior == "auto" else 1
+    kinds = len(kinds_of(settings))
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
     n_validation = len(aligned.trials_in("validation"))
     chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
     choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 4 + 2 * weights)
+    if kinds > 1:
+        # held-out ROIs judge each kind, too
+        choice += chosen_on * kinds * (settings.iterations / 2 + 2)
     settled = (choice if kinds * weights > 1 else 0) + min(CALIBRATION_CLIPS, n_validation) * clip + 36
     usual = float(np.mean(lengths))
     frames = sum(clip * margins.around(length) for length in lengths)
     frames += (settled + controls * clip) * margins.around(round(usual))
-    return each * frames + _linear_decoder(aligned)
+    return each * frames + _linear_decoder(aligned) + (_denoiser(video) if "denoiser" in kinds_of(settings) else 0.0)
 
 
 def _controls(settings: ControlSettings, n_clips: int) -> int:
@@ -235,6 +241,14 @@ def _controls(settings: ControlSettings, n_clips: int) -> int:
     if not settings.enabled:
         return 0
     return min(settings.clips, n_clips) * (2 + settings.donors) + settings.gray_stretches
+
+
+def _denoiser(video: np.ndarray) -> float:
+    """Seconds to train the denoiser, from a few steps."""
+    tried = 3
+    start = time.perf_counter()
+    train_denoiser([video], steps=tried)
+    return (time.perf_counter() - start) * STEPS_OF_DENOISER / tried
 
 
 def _linear_decoder(aligned: AlignedSession) -> float:

@@ -126,6 +126,21 @@ def test_estimates_that_are_no_covariance_are_survived():
     assert (MoviePrior(np.zeros((3, 3, 3)), SHAPE, 0.0).amplitude > 0).all()
 
 
+def test_the_log_probability_is_that_of_the_covariance_of_pixels():
+    # of what can be seen of the torus, the best: its negative log-density under the covariance of its pixels
+    prior = movie_prior((4, 3, 3))
+    basis = torch.eye(int(np.prod(prior.torus)), dtype=torch.float64).view(-1, *prior.torus)
+    coloring = (prior.video(basis) - prior.mean).flatten(1).T.double()
+    video = prior.video(torch.randn(1, *prior.torus, generator=torch.Generator().manual_seed(0)))
+    deviation = (video - prior.mean).flatten().double()
+    white = torch.linalg.lstsq(coloring, deviation, driver="gelsd").solution.view(1, *prior.torus)
+    covariance_of_pixels = (coloring @ coloring.T).numpy()
+    expected = 0.5 * deviation.numpy() @ np.linalg.solve(covariance_of_pixels, deviation.numpy())
+    found = prior.negative_log_probability(white)
+    assert found.value == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(found.gradient, white)
+
+
 def test_a_rough_movie_gives_the_coordinates_of_what_is_to_be_believed_of_it():
     prior = movie_prior((24, 16, 18))
     generator = torch.Generator().manual_seed(0)

@@ -45,7 +45,7 @@ def known(priors, seed, decoded=None):
 
 def choose_known(clips, kinds=("movie",), weights=(1.0,), mask=None):
     mask = np.ones(SHAPE[1:], bool) if mask is None else mask
-    return choose_on_known(clips, Margins(0, 0), candidates(kinds, weights), mask)
+    return choose_on_known(clips, Margins(0, 0), candidates(kinds, weights), mask, 30.0)
 
 
 @pytest.mark.parametrize(("deviation", "best"), [(3.0, 0.01), (30.0, 1.0), (300.0, 100.0)])

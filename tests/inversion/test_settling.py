@@ -1,9 +1,13 @@
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from nwbrecon.config import InversionSettings
+from nwbrecon.inversion import kinds
+from nwbrecon.inversion.denoiser import DenoiserPrior, train_denoiser
 from nwbrecon.inversion.priors import autocovariance
 from nwbrecon.inversion.settling import _judged, _learned_from, _spread_over_films, make_setup
 
@@ -61,6 +65,30 @@ def test_prior_and_weight_are_chosen_where_nothing_is_fixed(small_mouse, small_e
     assert (made.prior, made.prior_weight) == (best["prior"], best["weight"])
     # a prior hundreds of times too strong is not what the responses want
     assert made.prior_weight == 1.0
+
+
+def test_a_denoiser_takes_part_beside_the_plain_prior(small_mouse, small_encoder, monkeypatch):
+    aligned = small_mouse.aligned
+    monkeypatch.setattr(kinds, "train_denoiser", partial(train_denoiser, steps=20))
+    settings = CHOOSING.model_copy(update={"prior": "denoiser", "prior_weight": 1.0, "iterations": 4})
+    made = make_setup([(small_encoder, aligned)], showings(aligned), settings, "map")
+    assert {row["prior"] for row in made.choice} == {"movie", "denoiser"}
+    assert all({"explained", "held_out", "gain", "refused"} <= row.keys() for row in made.choice)
+    left = [row for row in made.choice if not row["refused"]]
+    assert made.prior == max(left, key=lambda row: row["explained"])["prior"]
+    assert isinstance(made.prior_for("denoiser", aligned.trial(0).video, torch.device("cpu")), DenoiserPrior)
+
+
+def test_the_generic_prior_is_one_by_itself(small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    settings = CHOOSING.model_copy(update={"prior": "generic", "prior_weight": 1.0, "iterations": 2})
+    made = make_setup([(small_encoder, aligned)], showings(aligned), settings, "map")
+    assert (made.prior, made.prior_weight, made.choice) == ("generic", 1.0, [])
+    own, general = made.covariances["movie"], made.covariances["generic"]
+    assert general.shape == own.shape
+    assert general[0, 0, 0] == pytest.approx(own[0, 0, 0])
+    # noise that is smooth over a pixel or so has less to tell from afar than natural movies
+    assert general[0, 0, 4] > 2 * own[0, 0, 4]
 
 
 def test_an_encoder_that_does_not_see_leaves_the_linear_decoder(small_mouse, small_encoder):

@@ -6,8 +6,10 @@ import torch
 from small import FRAME_SIZE
 
 from nwbrecon.config import InversionSettings
+from nwbrecon.inversion.denoiser import train_denoiser
 from nwbrecon.inversion.setup import Setup, gather, invert
 from nwbrecon.metrics import dynamic_correlation
+from nwbrecon.storage import read_json, write_json
 
 CPU = torch.device("cpu")
 
@@ -45,6 +47,48 @@ def test_what_was_kept_is_what_is_read(small_setup, small_mouse, tmp_path):
         small_setup.error_model.scale,
         small_setup.ridges[0].penalty,
     )
+
+
+def test_the_other_kinds_stand_around_gray(small_setup):
+    movie = np.random.default_rng(0).uniform(0, 255, (50, *FRAME_SIZE)).astype(np.float32)
+    denoiser = train_denoiser([movie], steps=2)
+    generic = 2 * small_setup.covariances["movie"]
+    setup = replace(small_setup, covariances=small_setup.covariances | {"generic": generic}, denoiser=denoiser)
+    plain, learned, general = (setup.prior_for(kind, movie, CPU) for kind in ("movie", "denoiser", "generic"))
+    for prior in (learned, general):
+        assert float(prior.mean) == pytest.approx(setup.mean)
+    torch.testing.assert_close(learned.amplitude, plain.amplitude)
+    assert general.variance == pytest.approx(2 * plain.variance, rel=1e-3)
+    white = torch.randn(1, *plain.torus, generator=torch.Generator().manual_seed(0))
+    assert learned.negative_log_probability(white).value > plain.negative_log_probability(white).value
+
+
+def test_a_denoiser_is_kept(small_setup, tmp_path):
+    movie = np.random.default_rng(0).uniform(0, 255, (8, *FRAME_SIZE)).astype(np.float32)
+    denoiser = train_denoiser([movie], steps=2)
+    replace(small_setup, denoiser=denoiser, prior="denoiser").write(tmp_path)
+    back = Setup.read(tmp_path)
+    assert back.prior == "denoiser"
+    video = torch.from_numpy(movie)[None]
+    torch.testing.assert_close(back.denoiser.energy(video), denoiser.energy(video), rtol=0, atol=0)
+    # one that was kept before there were denoisers
+    kept = read_json(tmp_path / "setup.json")
+    del kept["denoiser"]
+    write_json(tmp_path / "setup.json", kept)
+    assert Setup.read(tmp_path).denoiser is None
+
+
+def test_the_error_is_predicted_from_the_prior_that_was_used(small_setup):
+    rng = np.random.default_rng(0)
+    movies = [rng.uniform(0, 255, (6, *FRAME_SIZE)) for _ in range(3)]
+    information = rng.uniform(0, 1e-2, (6, *FRAME_SIZE))
+    rough = np.zeros_like(small_setup.covariances["movie"])
+    rough[0, 0, 0] = 900.0
+    setup = replace(small_setup, covariances=small_setup.covariances | {"generic": rough})
+    plain, general = (replace(setup, prior=kind).error_features(*movies, information) for kind in ("movie", "generic"))
+    # the responses say less about a world in which no pixel tells of another
+    assert general[1].mean() > plain[1].mean()
+    np.testing.assert_array_equal(general[2:], plain[2:])
 
 
 def test_the_blend_is_what_is_best_on_validation_clips(small_setup, small_mouse, small_encoder):
