@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -474,12 +474,17 @@ class InversionSettings(Settings):
     """How responses are turned into video."""
 
     preset: Literal["map", "fast", "ridge", "bauer2026", "bauer2026-text"] = "map"
-    """``map``: inversion of the encoder under a prior. ``fast``: the same for a first look; where nothing else is said,
-    ``iterations`` is 3, ``prior_weight`` 1.5 and ``uncertainty`` false. ``ridge``: the linear decoder alone.
+    """``map``: inversion of the encoder under a prior. ``fast``: for a first look; where nothing else is said, the
+    movie of the amortized decoder without a search (``decoder`` amortized, ``iterations`` 0, ``uncertainty`` false).
+    ``ridge``: the linear decoder alone.
     ``bauer2026``: the published method as its code was released, slow; ``bauer2026-text``: as its paper says, where
     that differs."""
-    iterations: Annotated[int, Field(ge=1)] = 8
-    """L-BFGS iterations a clip, at most."""
+    decoder: Literal["ridge", "amortized"] = "ridge"
+    """What the search begins at, and what its movie is blended with. ``ridge``: the linear decoder's movie.
+    ``amortized``: that of a network, which is trained first, on the recording and on what the encoder answers to other
+    movies."""
+    iterations: Annotated[int, Field(ge=0)] = 8
+    """L-BFGS iterations a clip, at most; with 0 there is no search, and the decoder's movie is given."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
     """Relative fall of the objective in an iteration below which the search has converged."""
     prior: Literal["auto", "movie", "ridge"] = "movie"
@@ -528,8 +533,15 @@ class InversionSettings(Settings):
     def _of_preset(cls, content: Any) -> Any:
         """Give the preset its own defaults; they are written out, so that settings mean the same wherever they go."""
         if isinstance(content, Mapping) and content.get("preset") == "fast":
-            return {"iterations": 3, "prior_weight": 1.5, "uncertainty": False} | dict(content)
+            searched = {"prior_weight": 1.5} if content.get("iterations", 0) else {}
+            return {"decoder": "amortized", "iterations": 0, "uncertainty": False} | searched | dict(content)
         return content
+
+    @model_validator(mode="after")
+    def _uncertainty_is_of_a_search(self) -> Self:
+        if self.uncertainty and not self.iterations and self.preset in ("map", "fast"):
+            raise ValueError("without iterations there is no uncertainty: set uncertainty to false")
+        return self
 
 
 class EvaluationSettings(Settings):

@@ -39,7 +39,7 @@ def responses_on_frames(aligned: AlignedSession, trial: int, lead: int = 0, tail
         samples do not cover a frame.
     """
     starts, stops = _frame_bins(aligned, trial, lead, tail)
-    return np.concatenate([_group_on_bins(group, starts, stops) for group in aligned.groups], axis=1)
+    return np.concatenate([group_on_bins(group, starts, stops) for group in aligned.groups], axis=1)
 
 
 def behavior_on_frames(aligned: AlignedSession, trial: int, lead: int = 0, tail: int = 0) -> np.ndarray:
@@ -147,7 +147,7 @@ def _frame_bins(aligned: AlignedSession, trial: int, lead: int, tail: int) -> tu
     return edges[:-1], edges[1:]
 
 
-def _group_on_bins(group: AlignedGroup, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+def group_on_bins(group: AlignedGroup, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     first = max(int(np.searchsorted(group.timestamps, starts[0], side="right")) - 1, 0)
     last = int(np.searchsorted(group.timestamps, stops[-1], side="left")) + 1
     resample = bin_averages if group.kind is SignalKind.DFF else bin_counts

@@ -12,6 +12,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.amortized import fit_amortized
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
 from nwbrecon.inversion.metric import sensitivity
@@ -61,7 +62,8 @@ def make_setup(
     setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
     if method in INVERTED:
-        _choose(setup, recordings, showings, settings)
+        if settings.iterations:
+            _choose(setup, recordings, showings, settings)
         _calibrate(setup, recordings, settings)
     setup.seconds = time.perf_counter() - started
     return setup
@@ -90,6 +92,10 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
         stretch_seconds=settings.stretch_seconds,
     )
     setup = Setup((ridge,), mask, coverage, margins, mean)
+    if method in INVERTED and settings.decoder == "amortized":
+        setup.amortized = (fit_amortized(encoder, aligned, coverage, seed=settings.seed),)
+    if method in INVERTED and not settings.iterations:
+        return setup
     if method not in INVERTED:
         if settings.transparency is not None:
             setup.transparency = train_transparency(encoder, aligned, train, settings.transparency)
@@ -108,6 +114,7 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
     """One setup for several recordings whose evidence is summed."""
     joint = Setup(
         ridges=tuple(setup.ridges[0] for setup in setups),
+        amortized=tuple(decoder for setup in setups for decoder in setup.amortized),
         mask=np.logical_or.reduce([setup.mask for setup in setups]),
         coverage=np.maximum.reduce([setup.coverage for setup in setups]),
         margins=Margins(max(one.margins.lead for one in setups), max(one.margins.tail for one in setups)),
@@ -185,8 +192,8 @@ def _kinds(settings: InversionSettings) -> tuple[str, ...]:
 def _clip(
     setup: Setup, recordings: Sequence[Recording], showing: Showing, settings: InversionSettings
 ) -> tuple[list[Evidence], Callable[[str], MoviePrior], np.ndarray]:
-    """Evidence of a clip, its prior by kind, and the linear decoder's movie."""
-    decoded = setup.decode(recordings, showing)
+    """Evidence of a clip, its prior by kind, and the decoder's movie."""
+    decoded = setup.guess(recordings, showing)
     device = device_of(recordings[0][0])
     return (
         gather(recordings, showing, setup.margins, settings),
@@ -209,10 +216,13 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
 
 
 def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
-    """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are."""
+    """On validation clips: how far to trust the inversion and how far the decoder, and how wrong both are."""
     clips, information, films = [], [], []
     showings = _spread_over_films(recordings[0][1], _shared_validation(recordings))[:CALIBRATION_CLIPS]
     for showing in progress(showings, label="calibrating", unit="clip"):
+        if not settings.iterations:
+            clips.append((*setup.decoders(recordings, showing), _truth(recordings, showing)))
+            continue
         made = invert(setup, recordings, showing, settings)
         clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
         films.append(_film(recordings[0][1], showing))
@@ -248,7 +258,7 @@ def _spread_over_films(aligned: AlignedSession, showings: Sequence[Showing]) -> 
 
 
 def _residuals(setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[np.ndarray]:
-    return [_truth(recordings, showing) - setup.decode(recordings, showing) for showing in showings]
+    return [_truth(recordings, showing) - setup.guess(recordings, showing) for showing in showings]
 
 
 def _truth(recordings: Sequence[Recording], showing: Showing) -> np.ndarray:

@@ -15,6 +15,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.amortized import AmortizedDecoder, kept_arrays, read_decoders
 from nwbrecon.inversion.information import fisher_information
 from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior
@@ -68,10 +69,13 @@ class Setup:
     transparency
         Mask of the published method, where that is used.
     blend
-        What the inverted movie and the linear decoder's are multiplied with before they are added, and the grey levels
-        that are added to them.
+        What the inverted movie and the decoder's are multiplied with before they are added, and the grey levels that
+        are added to them. Where there is no search, the decoder's and the linear decoder's.
     seconds
         Time that it took to settle all this (s).
+    amortized
+        The amortized decoder of each recording, where the settings ask for it; it then takes the linear decoder's
+        place in everything but as a baseline.
     """
 
     ridges: tuple[RidgeDecoder, ...]
@@ -88,6 +92,7 @@ class Setup:
     transparency: np.ndarray | None = None
     blend: tuple[float, float, float] = (1.0, 0.0, 0.0)
     seconds: float = 0.0
+    amortized: tuple[AmortizedDecoder, ...] = ()
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
@@ -123,6 +128,24 @@ class Setup:
             axis=0,
         )
 
+    def guess(self, recordings: Sequence[Recording], showing: Showing) -> np.ndarray:
+        """Give the decoder's movie of a clip, which the search begins at: ``(time, height, width)``, not clipped.
+
+        The linear decoder's, or the amortized decoder's where there is one. Showings that one amortized decoder is for
+        are decoded together, from their mean response.
+        """
+        if not self.amortized:
+            return self.decode(recordings, showing)
+        of_each: dict[int, tuple[AmortizedDecoder, list[tuple[AlignedSession, int]]]] = {}
+        for decoder, (_, aligned), trials in zip(self.amortized, recordings, showing, strict=True):
+            _, shown = of_each.setdefault(id(decoder), (decoder, []))
+            shown += [(aligned, trial) for trial in trials]
+        return np.mean([decoder.predict(*zip(*shown, strict=True)) for decoder, shown in of_each.values()], axis=0)
+
+    def decoders(self, recordings: Sequence[Recording], showing: Showing) -> tuple[np.ndarray, np.ndarray]:
+        """Give the decoder's movie of a clip and the linear decoder's, grey levels 0-255."""
+        return in_range(self.guess(recordings, showing)), in_range(self.decode(recordings, showing))
+
     def sensitivity_to(self, showing: Showing) -> np.ndarray | None:
         """Sensitivity of all witnesses of a showing together."""
         return None if self.sensitivity is None else self.sensitivity * float(np.mean([len(one) for one in showing]))
@@ -142,6 +165,7 @@ class Setup:
         for index, ridge in enumerate(self.ridges):
             of_ridge = {name: value for name, value in vars(ridge).items() if isinstance(value, np.ndarray)}
             arrays |= {f"ridge-{index}.{name}": value for name, value in of_ridge.items()}
+        arrays |= kept_arrays(self.amortized)
         if self.sensitivity is not None:
             arrays["sensitivity"] = self.sensitivity
         if self.transparency is not None:
@@ -161,6 +185,7 @@ class Setup:
                 "choice": self.choice,
                 "blend": self.blend,
                 "seconds": self.seconds,
+                "amortized": [decoder.numbers() for decoder in self.amortized],
                 "error_model": None
                 if model is None
                 else {name: value for name, value in vars(model).items() if name != "weights"},
@@ -196,6 +221,7 @@ class Setup:
             transparency=arrays.get("transparency"),
             blend=tuple(kept["blend"]),
             seconds=kept["seconds"],
+            amortized=read_decoders(arrays, kept["amortized"]),
         )
 
 
@@ -227,7 +253,7 @@ class Inverted:
     evidence
         What it fitted.
     decoded
-        ``(time, height, width)`` the linear decoder's movie, grey levels 0-255.
+        ``(time, height, width)`` the decoder's movie, at which the search began; grey levels 0-255.
     """
 
     fit: Reconstructor
@@ -252,7 +278,7 @@ def invert(
     settings: InversionSettings,
     snapshots: Sequence[int] = (),
 ) -> Inverted:
-    """Search for the movie that explains a showing best, starting from what the linear decoder makes of it.
+    """Search for the movie that explains a showing best, starting from what the decoder makes of it.
 
     Parameters
     ----------
@@ -268,7 +294,7 @@ def invert(
         Iterations at which the video is kept.
     """
     evidence = gather(recordings, showing, setup.margins, settings)
-    decoded = setup.decode(recordings, showing)
+    decoded = setup.guess(recordings, showing)
     prior = setup.prior_for(setup.prior, decoded, device_of(recordings[0][0]))
     start = prior.white(setup.margins.pad(decoded))
     fit = Reconstructor(
