@@ -475,8 +475,8 @@ class InversionSettings(Settings):
 
     preset: Literal["map", "fast", "ridge", "bauer2026", "bauer2026-text"] = "map"
     """``map``: inversion of the encoder under a prior. ``fast``: for a first look; where nothing else is said, the
-    movie of the amortized decoder without a search (``decoder`` amortized, ``iterations`` 0, ``uncertainty`` false).
-    ``ridge``: the linear decoder alone.
+    movie of the amortized decoder without a search (``decoder`` amortized, ``iterations`` 0, ``uncertainty`` false);
+    with ``iterations`` said, so short a search (``prior_weight`` 1.5). ``ridge``: the linear decoder alone.
     ``bauer2026``: the published method as its code was released, slow; ``bauer2026-text``: as its paper says, where
     that differs."""
     decoder: Literal["ridge", "amortized"] = "ridge"
@@ -533,8 +533,9 @@ class InversionSettings(Settings):
     def _of_preset(cls, content: Any) -> Any:
         """Give the preset its own defaults; they are written out, so that settings mean the same wherever they go."""
         if isinstance(content, Mapping) and content.get("preset") == "fast":
-            searched = {"prior_weight": 1.5} if content.get("iterations", 0) else {}
-            return {"decoder": "amortized", "iterations": 0, "uncertainty": False} | searched | dict(content)
+            # with iterations said, what the preset meant before there was an amortized decoder
+            own = {"prior_weight": 1.5} if content.get("iterations") else {"decoder": "amortized", "iterations": 0}
+            return own | {"uncertainty": False} | dict(content)
         return content
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
-__all__ = ["Blend", "fit_blend"]
+__all__ = ["Blend", "fit_blend", "fit_parts"]
 
 
 class Blend(NamedTuple):
@@ -51,3 +51,14 @@ def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: 
     level = true.mean() - weights @ [inverted.mean(), decoded.mean()]
     explained = 1 - residual**2 / max(float(deviation @ deviation), 1e-12)
     return Blend((float(weights[0]), float(weights[1]), float(level)), float(explained))
+
+
+def fit_parts(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: np.ndarray) -> tuple[Blend, Blend]:
+    """Weigh what stands still in the movies, and what changes, apart; see `fit_blend`.
+
+    Responses tell of a picture that stands still for as long as it stands, and of what changes once: how far a movie
+    may be trusted in one says little of the other. What stands still is each pixel's mean over its clip.
+    """
+    still = [tuple(np.broadcast_to(movie.mean(axis=0), movie.shape) for movie in clip) for clip in clips]
+    changes = [tuple(movie - movie.mean(axis=0) for movie in clip) for clip in clips]
+    return fit_blend(still, mask), fit_blend(changes, mask)  # type: ignore[arg-type]

@@ -84,7 +84,8 @@ class DecoderNetwork(nn.Module):
         maps = (self.bump.T @ driven.reshape(n_rois, -1)).view(*self.grid, batch, steps, -1)
         levels = [self.first(maps.permute(2, 4, 3, 0, 1) + self.bias.view(-1, 1, 1, 1))]
         for block in self.down:
-            levels.append(block(functional.avg_pool3d(levels[-1], 2, ceil_mode=True, count_include_pad=False)))
+            halves = [min(2, size) for size in levels[-1].shape[2:]]
+            levels.append(block(functional.avg_pool3d(levels[-1], halves, ceil_mode=True, count_include_pad=False)))
         made = levels.pop()
         for across, block in zip(reversed(self.across), reversed(self.up), strict=True):
             near: Tensor = levels.pop()

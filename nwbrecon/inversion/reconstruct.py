@@ -132,6 +132,7 @@ def reconstruct(
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
             "blend": setup.blend,
+            "blend_of_changes": setup.blend_of_changes,
             "choice": setup.choice,
             "mask_fraction": float(setup.mask.mean()),
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),

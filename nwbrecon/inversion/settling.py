@@ -13,7 +13,7 @@ from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.amortized import fit_amortized
-from nwbrecon.inversion.blending import fit_blend
+from nwbrecon.inversion.blending import fit_blend, fit_parts
 from nwbrecon.inversion.information import information_coverage
 from nwbrecon.inversion.metric import sensitivity
 from nwbrecon.inversion.objective import Evidence, Margins
@@ -228,7 +228,10 @@ def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: Inversio
         films.append(_film(recordings[0][1], showing))
         if settings.uncertainty:
             information.append(made.information(settings.seed))
-    if len(clips) > 1:
+    if len(clips) > 1 and not settings.iterations:
+        still, changes = fit_parts(clips, setup.mask)
+        setup.blend, setup.blend_of_changes = still.weights, changes.weights[:2]
+    elif len(clips) > 1:
         setup.blend = fit_blend(clips, setup.mask).weights
     if information:
         movies = [setup.blended(inverted, decoded) for inverted, decoded, _ in clips]

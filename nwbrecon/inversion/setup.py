@@ -71,6 +71,9 @@ class Setup:
     blend
         What the inverted movie and the decoder's are multiplied with before they are added, and the grey levels that
         are added to them. Where there is no search, the decoder's and the linear decoder's.
+    blend_of_changes
+        What, in place of these, what changes in the two movies is multiplied with (what is left of each pixel without
+        its mean over the clip); ``None`` where it is weighed as what stands still is.
     seconds
         Time that it took to settle all this (s).
     amortized
@@ -93,11 +96,16 @@ class Setup:
     blend: tuple[float, float, float] = (1.0, 0.0, 0.0)
     seconds: float = 0.0
     amortized: tuple[AmortizedDecoder, ...] = ()
+    blend_of_changes: tuple[float, float] | None = None
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
         of_inverted, of_decoded, level = self.blend
-        return in_range(of_inverted * inverted + of_decoded * decoded + level)
+        blended = of_inverted * inverted + of_decoded * decoded + level
+        if self.blend_of_changes is not None:
+            for movie, own, given in zip((inverted, decoded), self.blend_of_changes, self.blend[:2], strict=True):
+                blended = blended + (own - given) * (movie - movie.mean(axis=-3, keepdims=True))
+        return in_range(blended)
 
     def finished(self, made: Inverted, seed: int, *, uncertain: bool = True) -> tuple[np.ndarray, np.ndarray | None]:
         """Give the movie that comes of an inverted clip, and its standard deviation where that is asked for and known.
@@ -184,6 +192,7 @@ class Setup:
                 "prior_weight": self.prior_weight,
                 "choice": self.choice,
                 "blend": self.blend,
+                "blend_of_changes": self.blend_of_changes,
                 "seconds": self.seconds,
                 "amortized": [decoder.numbers() for decoder in self.amortized],
                 "error_model": None
@@ -220,6 +229,7 @@ class Setup:
             error_model=None if model is None else ErrorModel(arrays["error_model.weights"], **model),
             transparency=arrays.get("transparency"),
             blend=tuple(kept["blend"]),
+            blend_of_changes=kept["blend_of_changes"] and tuple(kept["blend_of_changes"]),
             seconds=kept["seconds"],
             amortized=read_decoders(arrays, kept["amortized"]),
         )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small import FRAME_SIZE
 
-from nwbrecon.inversion.blending import fit_blend
+from nwbrecon.inversion.blending import fit_blend, fit_parts
 
 
 def clips_and_mask():
@@ -38,3 +38,15 @@ def test_nothing_is_taken_away_from_the_other():
     assert of_inverted == pytest.approx(0.7, abs=0.02)
     against = [(255 - one, 255 - other, true) for one, other, true in clips]
     assert fit_blend(against, mask) == ((1.0, 0.0, 0.0), 0.0)
+
+
+def test_what_stands_still_and_what_changes_are_weighed_apart():
+    clips, mask = clips_and_mask()
+    parts = []
+    for inverted, decoded, _ in clips:
+        still = 0.8 * inverted.mean(axis=0) + 0.1 * decoded.mean(axis=0) + 5
+        changes = 0.3 * (inverted - inverted.mean(axis=0)) + 0.5 * (decoded - decoded.mean(axis=0))
+        parts.append((inverted, decoded, still + changes))
+    still, changes = fit_parts(parts, mask)
+    np.testing.assert_allclose(still.weights, (0.8, 0.1, 5), atol=1e-6)
+    np.testing.assert_allclose(changes.weights, (0.3, 0.5, 0), atol=1e-6)

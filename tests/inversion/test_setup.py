@@ -39,7 +39,7 @@ def test_what_was_kept_is_what_is_read(small_setup, small_mouse, tmp_path):
         np.testing.assert_array_equal(back.covariances[kind], values)
     np.testing.assert_array_equal(back.error_model.weights, small_setup.error_model.weights)
     np.testing.assert_array_equal(back.sensitivity, small_setup.sensitivity)
-    for name in ("margins", "mean", "prior", "prior_weight", "choice", "blend", "seconds"):
+    for name in ("margins", "mean", "prior", "prior_weight", "choice", "blend", "blend_of_changes", "seconds"):
         assert getattr(back, name) == getattr(small_setup, name)
     assert (back.error_model.scale, back.ridges[0].penalty) == (
         small_setup.error_model.scale,
@@ -55,6 +55,11 @@ def test_the_blend_is_what_is_best_on_validation_clips(small_setup, small_mouse,
     of_inverted, of_decoded, level = small_setup.blend
     expected = np.clip(of_inverted * movie[0] + of_decoded * movie[1] + level, 0, 255)
     np.testing.assert_allclose(blended, expected, rtol=1e-5)
+    # what changes may have weights of its own
+    apart = replace(small_setup, blend=(0.6, 0.2, 30.0), blend_of_changes=(0.3, 0.1)).blended(*movie)
+    still = movie.mean(axis=1, keepdims=True)
+    expected = 0.6 * still[0] + 0.2 * still[1] + 30 + 0.3 * (movie - still)[0] + 0.1 * (movie - still)[1]
+    np.testing.assert_allclose(apart, expected, rtol=1e-5)
 
 
 def test_a_clip_is_inverted_from_all_its_showings(small_setup, small_mouse, small_encoder):
