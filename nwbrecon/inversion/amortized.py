@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from nwbrecon.inversion.imagined import Beat, Imagination, OtherMovies, response
 from nwbrecon.inversion.network import FINE, DecoderNetwork
 from nwbrecon.progress import progress
 
-__all__ = ["AmortizedDecoder", "fit_amortized", "kept_arrays", "read_decoders"]
+__all__ = ["AmortizedDecoder", "fit_amortized", "kept_arrays", "read_decoders", "training_seconds"]
 
 # time of a step (s), and of the responses before and after what is decoded
 _STEP, _LEAD, _TAIL = 0.1, 0.4, 0.8
@@ -188,9 +189,7 @@ def fit_amortized(
     """
     train, device = aligned.trials_in("train"), device_of(encoder)
     random = np.random.default_rng(seed)
-    frames = max(1, round(_STEP * aligned.frame_rate))
-    beat = Beat(frames, *(math.ceil(round(span * aligned.frame_rate / frames, 6)) for span in (_LEAD, _TAIL)))
-    grid = _grid(aligned.frame_size)
+    beat, grid = _beat(aligned.frame_rate), _grid(aligned.frame_size)
     screen = np.array(aligned.frame_size)
     positions = (encoder.positions + screen / 2) * np.array(grid) / screen - 0.5
 
@@ -230,6 +229,34 @@ def fit_amortized(
     network.load_state_dict(kept)
     network.eval().requires_grad_(False)
     return decoder
+
+
+def training_seconds(encoder: EncoderEnsemble, aligned: AlignedSession, evaluation: float) -> float:
+    """Estimate how long `fit_amortized` would take (s), from trying the network once.
+
+    Parameters
+    ----------
+    encoder, aligned
+        An encoder and a session of the same ROIs, frame size and frame rate.
+    evaluation
+        Seconds a frame of an encoder's prediction and its gradient.
+    """
+    beat, grid = _beat(aligned.frame_rate), _grid(aligned.frame_size)
+    network = DecoderNetwork(np.zeros((encoder.n_rois, 2)), grid, beat.lead, beat.tail).to(device_of(encoder))
+    responses = torch.zeros(1, beat.around(_STEPS), encoder.n_rois, device=network.bump.device)
+    started = time.perf_counter()
+    network(responses).sum().backward()
+    lesson = time.perf_counter() - started
+    # a prediction without its gradient is a third of both, and drawing a response takes about as long again
+    imagined = _IMAGINED * (encoder.warm_up + beat.around(_STEPS) * beat.frames) * evaluation * 2 / 3
+    return imagined + _BATCHES * _BATCH * lesson
+
+
+def _beat(frame_rate: float) -> Beat:
+    """Give steps of about a tenth of a second, and the responses around what is decoded."""
+    frames = max(1, round(_STEP * frame_rate))
+    # rounded first: 12.000000000000002 steps are twelve
+    return Beat(frames, *(math.ceil(round(span * frame_rate / frames, 6)) for span in (_LEAD, _TAIL)))
 
 
 def _grid(frame_size: tuple[int, int]) -> tuple[int, int]:

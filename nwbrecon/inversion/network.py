@@ -82,7 +82,7 @@ class DecoderNetwork(nn.Module):
         padded = functional.pad(responses, (0, 0, _BEFORE, _LAGS - _BEFORE - 1))
         driven = torch.einsum("btrl,rlc->rbtc", padded.unfold(1, _LAGS, 1), self.drive)
         maps = (self.bump.T @ driven.reshape(n_rois, -1)).view(*self.grid, batch, steps, -1)
-        levels = [self.first(maps.permute(2, 4, 3, 0, 1) + self.bias.view(-1, 1, 1, 1))]
+        levels = [self.first(maps.permute(2, 4, 3, 0, 1).contiguous() + self.bias.view(-1, 1, 1, 1))]
         for block in self.down:
             halves = [min(2, size) for size in levels[-1].shape[2:]]
             levels.append(block(functional.avg_pool3d(levels[-1], halves, ceil_mode=True, count_include_pad=False)))
@@ -91,7 +91,7 @@ class DecoderNetwork(nn.Module):
             near: Tensor = levels.pop()
             coarse = functional.interpolate(across(made), size=near.shape[2:], mode="trilinear", align_corners=False)
             made = block(coarse + near)
-        made = self.out(made[:, :, self.lead : steps - self.tail]).transpose(1, 2)
+        made = self.out(made[:, :, self.lead : steps - self.tail]).transpose(1, 2).contiguous()
         movie: Tensor = functional.pixel_shuffle(made, FINE)[:, :, 0]
         return movie + self.mean
 

