@@ -10,7 +10,14 @@ from nwbrecon.alignment.model import AlignedGroup, AlignedSession
 from nwbrecon.alignment.resample import bin_averages, bin_counts, coverage, held_averages
 from nwbrecon.session.model import BehaviorSeries, SignalKind
 
-__all__ = ["behavior_on_frames", "covered_frames", "responses_on_frames", "sample_behavior", "samples_in"]
+__all__ = [
+    "behavior_on_frames",
+    "covered_frames",
+    "group_on_bins",
+    "responses_on_frames",
+    "sample_behavior",
+    "samples_in",
+]
 
 LONGEST_INTERVAL = 2.5
 """Intervals between samples longer than this many usual ones are gaps: one lost sample is bridged, two are not."""
@@ -148,6 +155,20 @@ def _frame_bins(aligned: AlignedSession, trial: int, lead: int, tail: int) -> tu
 
 
 def group_on_bins(group: AlignedGroup, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Responses of a group in bins of time, as `responses_on_frames` gives them for frames.
+
+    Parameters
+    ----------
+    group
+        The group.
+    starts, stops
+        ``(bin,)`` seconds on the session clock, in time order.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(bin, roi)`` float32; NaN where the samples do not cover a bin.
+    """
     first = max(int(np.searchsorted(group.timestamps, starts[0], side="right")) - 1, 0)
     last = int(np.searchsorted(group.timestamps, stops[-1], side="left")) + 1
     resample = bin_averages if group.kind is SignalKind.DFF else bin_counts

@@ -194,7 +194,6 @@ def fit_amortized(
     positions = (encoder.positions + screen / 2) * np.array(grid) / screen - 0.5
 
     recorded = _Recorded(aligned, train, beat, grid)
-    every = np.concatenate([recorded.responses[trial] for trial in train])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = DecoderNetwork(positions, grid, beat.lead, beat.tail).to(device)
@@ -202,8 +201,7 @@ def fit_amortized(
         network,
         beat,
         positions,
-        np.nan_to_num(np.nanmean(every, axis=0)),
-        np.nan_to_num(np.nanstd(every, axis=0)) + 1e-3,
+        *_mean_and_spread(np.concatenate([recorded.responses[trial] for trial in train])),
         float(np.mean([movie.mean() for movie in recorded.movies.values()])),
         float(np.sqrt(np.mean([((movie - movie.mean()) ** 2).mean() for movie in recorded.movies.values()]))) + 1e-3,
     )
@@ -213,7 +211,7 @@ def fit_amortized(
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_BATCHES, pct_start=0.2)
-    best = -math.inf
+    best, kept = -math.inf, copy.deepcopy(network.state_dict())
     for batch in progress(range(_BATCHES), label="amortized decoder", unit="batch"):
         responses, movies, known = (torch.from_numpy(part).to(device) for part in next(lessons))
         whole, changes = loss(network(responses), movies, known)
@@ -273,6 +271,15 @@ def _on_steps(movie: np.ndarray, beat: Beat, grid: tuple[int, int]) -> np.ndarra
     steps = padded.reshape(-1, beat.frames, *movie.shape[1:]).mean(axis=1, dtype=np.float32)
     size = (FINE * grid[0], FINE * grid[1])
     return functional.interpolate(torch.from_numpy(steps)[:, None], size=size, mode="area")[:, 0].numpy()
+
+
+def _mean_and_spread(responses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation ``(roi,)`` of what is known; the latter is never zero."""
+    known = np.isfinite(responses)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, responses, 0).sum(axis=0) / count
+    spread = np.sqrt(np.where(known, (responses - mean) ** 2, 0).sum(axis=0) / count)
+    return mean.astype(np.float32), (spread + 1e-3).astype(np.float32)
 
 
 class _Recorded:

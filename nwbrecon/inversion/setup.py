@@ -145,7 +145,9 @@ class Setup:
         if not self.amortized:
             return self.decode(recordings, showing)
         of_each: dict[int, tuple[AmortizedDecoder, list[tuple[AlignedSession, int]]]] = {}
-        for decoder, (_, aligned), trials in zip(self.amortized, recordings, showing, strict=True):
+        for decoder, (encoder, aligned), trials in zip(self.amortized, recordings, showing, strict=True):
+            # one that was kept comes back on the CPU
+            decoder.network.to(device_of(encoder))
             _, shown = of_each.setdefault(id(decoder), (decoder, []))
             shown += [(aligned, trial) for trial in trials]
         return np.mean([decoder.predict(*zip(*shown, strict=True)) for decoder, shown in of_each.values()], axis=0)
