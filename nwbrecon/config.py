@@ -488,8 +488,8 @@ class InversionSettings(Settings):
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
     """Relative fall of the objective in an iteration below which the search has converged."""
     prior: Literal["auto", "movie", "ridge"] = "movie"
-    """``movie``: Gaussian with the spectrum of natural movies. ``ridge``: the same with the linear decoder's movie as
-    mean and the spectrum of its residuals. ``auto``: the better of the two, by ``choose_by``."""
+    """``movie``: Gaussian with the spectrum of natural movies. ``ridge``: the same with the decoder's movie as mean
+    and the spectrum of its residuals. ``auto``: the better of the two, by ``choose_by``."""
     prior_weight: Positive | None = None
     """Factor on the negative log-prior; ``None`` chooses among ``candidate_weights``."""
     candidate_weights: tuple[Positive, ...] = (0.5, 1.5, 5.0)
