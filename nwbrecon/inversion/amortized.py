@@ -295,7 +295,7 @@ class _Recorded:
             n_steps = len(self.movies[trial])
             self.responses[trial] = responses_on_steps(aligned, trial, beat, 0, n_steps)
             valid = np.pad(shown.valid, (0, n_steps * beat.frames - len(shown.valid)))
-            self.known[trial] = valid.reshape(n_steps, -1).all(axis=1).astype(np.float32)
+            self.known[trial] = np.asarray(valid.reshape(n_steps, -1).all(axis=1), dtype=np.float32)
 
 
 Lesson = tuple[np.ndarray, np.ndarray, np.ndarray]
