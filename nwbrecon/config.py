@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -494,29 +494,35 @@ class InversionSettings(Settings):
     """How responses are turned into video."""
 
     preset: Literal["map", "fast", "ridge", "bauer2026", "bauer2026-text"] = "map"
-    """``map``: inversion of the encoder under a prior. ``fast``: the same for a first look; where nothing else is said,
-    ``iterations`` is 3, ``prior_weight`` 1.5 and ``uncertainty`` false. ``ridge``: the linear decoder alone.
+    """``map``: inversion of the encoder under a prior. ``fast``: for a first look; where nothing else is said, the
+    movie of the amortized decoder without a search (``decoder`` amortized, ``iterations`` 0, ``uncertainty`` false);
+    with ``iterations`` said, so short a search. ``ridge``: the linear decoder alone.
     ``bauer2026``: the published method as its code was released, slow; ``bauer2026-text``: as its paper says, where
     that differs."""
-    iterations: Annotated[int, Field(ge=1)] = 8
-    """Iterations of the search a clip, at most."""
+    decoder: Literal["ridge", "amortized"] = "ridge"
+    """What the search begins at, and what its movie is blended with. ``ridge``: the linear decoder's movie.
+    ``amortized``: that of a network, which is trained first, on the recording and on what the encoder answers to other
+    movies."""
+    iterations: Annotated[int, Field(ge=0)] = 12
+    """Iterations of the search a clip, at most; with 0 there is no search, and the decoder's movie is given."""
     optimizer: Literal["lbfgs", "gradient", "adam"] = "lbfgs"
     """What the movie is searched for with, by name: L-BFGS, steepest descent, or Adam, which need many more
     iterations."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-4
     """Relative fall of the objective in an iteration below which the search has converged."""
     prior: Literal["auto", "movie", "ridge", "generic", "denoiser"] = "movie"
-    """``movie``: Gaussian with the spectrum of the training movies. ``ridge``: the same with the linear decoder's movie
-    as mean and the spectrum of its residuals. ``auto``: the better of the two, by ``choose_by``. ``generic``: Gaussian
+    """``movie``: Gaussian with the spectrum of the training movies. ``ridge``: the same with the decoder's movie as
+    mean and the spectrum of its residuals. ``auto``: the better of the two, by ``choose_by``. ``generic``: Gaussian
     with the spectrum that natural movies have in general, where the training movies are few, or not natural.
     ``denoiser``: ``movie`` and, beside it, a small denoiser that is trained on the training movies, where ``choose_by``
     says that it helps. Of several, a kind that predicts ROIs that were not fitted worse than ``movie`` is refused."""
     degrees_per_pixel: Positive = 2.2
     """What a pixel of the frame covers of the mouse's visual field, on average (degrees): the spectrum of ``generic``
     goes by it. A screen of 93 x 124 degrees has 2.2 at 36 x 64 pixels (3.4 at its center, where it is nearest)."""
-    prior_weight: Positive | None = None
-    """Factor on the negative log-prior; ``None`` chooses among ``candidate_weights``."""
-    candidate_weights: tuple[Positive, ...] = (0.5, 1.5, 5.0)
+    prior_weight: Positive | None = 0.3
+    """Factor on the negative log-prior; ``None`` chooses among ``candidate_weights``, which takes validation clips of
+    many films, or held-out ROIs. A low weight leaves noise that the blend of the bands then takes away."""
+    candidate_weights: tuple[Positive, ...] = (0.1, 0.3, 1.0, 3.0)
     """Prior weights to choose from."""
     choose_by: Literal["validation", "held-out"] = "validation"
     """What prior and weight are chosen by. ``validation``: how much of the validation clips they explain.
@@ -562,8 +568,15 @@ class InversionSettings(Settings):
     def _of_preset(cls, content: Any) -> Any:
         """Give the preset its own defaults; they are written out, so that settings mean the same wherever they go."""
         if isinstance(content, Mapping) and content.get("preset") == "fast":
-            return {"iterations": 3, "prior_weight": 1.5, "uncertainty": False} | dict(content)
+            own = {} if content.get("iterations") else {"decoder": "amortized", "iterations": 0}
+            return own | {"uncertainty": False} | dict(content)
         return content
+
+    @model_validator(mode="after")
+    def _uncertainty_is_of_a_search(self) -> Self:
+        if self.uncertainty and not self.iterations and self.preset in ("map", "fast"):
+            raise ValueError("without iterations there is no uncertainty: set uncertainty to false")
+        return self
 
 
 class EvaluationSettings(Settings):

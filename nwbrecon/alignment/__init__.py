@@ -6,7 +6,7 @@ from nwbrecon.alignment.latency import Latency, population_latency
 from nwbrecon.alignment.model import AlignedGroup, AlignedSession, AlignedTrial
 from nwbrecon.alignment.reliability import leave_one_out_correlation, reliability
 from nwbrecon.alignment.resample import interval_weights
-from nwbrecon.alignment.views import behavior_on_frames, responses_on_frames, samples_in
+from nwbrecon.alignment.views import behavior_on_frames, responses_in_bins, responses_on_frames, samples_in
 
 __all__ = [
     "AlignedGroup",
@@ -20,6 +20,7 @@ __all__ = [
     "leave_one_out_correlation",
     "population_latency",
     "reliability",
+    "responses_in_bins",
     "responses_on_frames",
     "samples_in",
 ]

@@ -148,6 +148,8 @@ class _Plan:
         """Invert the clips with behavior withheld where it was given, and given where it was not."""
         if not self.aligned.behavior_names:
             return "The recording has neither running nor pupil: every movie is from brain signals alone."
+        if self.method in INVERTED and not self.inversion.iterations:
+            return "The decoder is never told the behavior: every movie is from brain signals alone."
         if self.method == "ridge":
             return "The linear decoder is never told the behavior: every movie is from brain signals alone."
         if self.method not in _QUICK:
@@ -223,6 +225,8 @@ class _Plan:
         def make() -> tuple[np.ndarray, np.ndarray | None]:
             if self.method == "ridge":
                 return in_range(setup.decode(recordings, showing)), None
+            if not settings.iterations:
+                return setup.blended(*setup.decoders(recordings, showing)), None
             made = invert(setup, recordings, showing, settings)
             return setup.finished(made, settings.seed, uncertain=uncertain)
 
@@ -254,7 +258,12 @@ class _Plan:
         # The mean over witnesses, each with some of the responses, is to be what a decoder makes of all of them.
         ridge, count = self.setup.ridges[0], len(donors)
         part = replace(ridge, weights=count * ridge.weights, mean_responses=ridge.mean_responses / count)
-        setup = replace(self.setup, ridges=(part,) * count, behaving=self.setup.behaving * count)
+        setup = replace(
+            self.setup,
+            ridges=(part,) * count,
+            behaving=self.setup.behaving * count,
+            amortized=self.setup.amortized * count,
+        )
         return _Task(item, self._maker(setup, recordings, tuple((donor,) for donor in donors), self.inversion))
 
 

@@ -114,6 +114,8 @@ def reconstruct(
             keeper.keep_item(item)
         items.append(item)
 
+    # decoders are not told what the animal did
+    searched = method not in INVERTED or settings.iterations > 0
     warnings = list(dict.fromkeys(warning for _, session in recordings for warning in session.warnings))
     if method != settings.preset:
         warnings.append(
@@ -135,7 +137,8 @@ def reconstruct(
         info={
             "gate": recordings[0][0].gate,
             "sessions": len(recordings),
-            "behavior": settings.behavior if first.behavior_names else "absent",
+            "behavior": (settings.behavior if searched else "withheld") if first.behavior_names else "absent",
+            "decoder": settings.decoder if method in INVERTED else "ridge",
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
             "blend": setup.blend.as_dict(),
@@ -145,6 +148,7 @@ def reconstruct(
             "error_model": None if setup.error_model is None else setup.error_model.as_dict(),
             "ridge_penalty": setup.ridges[0].penalty,
             "settling_seconds": setup.seconds,
+            "decoder_explained": [decoder.explained for decoder in setup.amortized],
         },
         warnings=warnings,
         setup=setup,
@@ -237,6 +241,13 @@ def _check_same(aligned: AlignedSession, other: AlignedSession, trial: int, foun
 
 def _invert(setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings) -> Reconstruction:
     started = time.perf_counter()
+    if not settings.iterations:
+        guess, decoded = setup.decoders(recordings, showing)
+        return replace(
+            _reconstruction(recordings, showing, setup.blended(guess, decoded)),
+            baselines={"ridge": decoded},
+            info={"witnesses": sum(map(len, showing)), "seconds": time.perf_counter() - started},
+        )
     first = recordings[0][1].trials.at[showing[0][0], "repeat"] == 0
     made = invert(setup, recordings, showing, settings, _SNAPSHOTS if first else ())
     fit, outcome = made.fit, made.outcome
@@ -244,7 +255,8 @@ def _invert(setup: Setup, recordings: list[Recording], showing: Showing, setting
     return replace(
         _reconstruction(recordings, showing, video),
         std=std,
-        baselines={"ridge": made.decoded},
+        baselines={"ridge": in_range(setup.decode(recordings, showing)) if setup.amortized else made.decoded}
+        | ({"amortized": made.decoded} if setup.amortized else {}),
         history=fit.history,
         snapshots=np.round(setup.blended(fit.snapshots, made.decoded)).astype(np.uint8),
         snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),

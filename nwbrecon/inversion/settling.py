@@ -12,6 +12,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.alignment.cells import cells_of_rois
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.amortized import fit_amortized
 from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import fit_blend
 from nwbrecon.inversion.information import information_coverage
@@ -65,9 +66,10 @@ def make_setup(
     setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
     if method in INVERTED:
-        if "denoiser" in kinds_of(settings):
-            setup.denoiser = denoiser_of([aligned for _, aligned in recordings], settings)
-        _choose(setup, recordings, showings, settings)
+        if settings.iterations:
+            if "denoiser" in kinds_of(settings):
+                setup.denoiser = denoiser_of([aligned for _, aligned in recordings], settings)
+            _choose(setup, recordings, showings, settings)
         _calibrate(setup, recordings, settings)
     setup.seconds = time.perf_counter() - started
     return setup
@@ -96,6 +98,10 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
         stretch_seconds=settings.stretch_seconds,
     )
     setup = Setup((ridge,), mask, coverage, margins, mean)
+    if method in INVERTED and settings.decoder == "amortized":
+        setup.amortized = (fit_amortized(encoder, aligned, coverage, seed=settings.seed),)
+    if method in INVERTED and not settings.iterations:
+        return setup
     if method not in INVERTED:
         if settings.transparency is not None:
             setup.transparency = train_transparency(encoder, aligned, train, settings.transparency)
@@ -123,6 +129,7 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
     """One setup for several recordings whose evidence is summed."""
     joint = Setup(
         ridges=tuple(setup.ridges[0] for setup in setups),
+        amortized=tuple(decoder for setup in setups for decoder in setup.amortized),
         mask=np.logical_or.reduce([setup.mask for setup in setups]),
         coverage=np.maximum.reduce([setup.coverage for setup in setups]),
         margins=Margins(max(one.margins.lead for one in setups), max(one.margins.tail for one in setups)),
@@ -204,8 +211,8 @@ def _clip(
     settings: InversionSettings,
     without: Sequence[np.ndarray] | None = None,
 ) -> tuple[list[Evidence], Callable[[str], Prior], np.ndarray]:
-    """Evidence of a clip, its prior by kind, and the linear decoder's movie, made without some ROIs."""
-    decoded = setup.decode(recordings, showing, without)
+    """Evidence of a clip, its prior by kind, and the decoder's movie, made without some ROIs."""
+    decoded = setup.guess(recordings, showing, without)
     device = device_of(recordings[0][0])
     return (
         gather(recordings, showing, setup.margins, settings, setup.behaving),
@@ -246,7 +253,7 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
 
 
 def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
-    """On validation clips: how far to trust the inversion and how far the linear decoder, and how wrong both are."""
+    """On validation clips: how far to trust the inversion and how far the decoder, and how wrong both are."""
     aligned = recordings[0][1]
     showings = _spread_over_films(aligned, _shared(recordings, "validation"))[:CALIBRATION_CLIPS]
     if not showings:
@@ -254,6 +261,9 @@ def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: Inversio
     known = showings + (_learned_from(recordings, showings) if settings.uncertainty else [])
     clips, information = [], []
     for showing in progress(known, label="calibrating", unit="clip"):
+        if not settings.iterations:
+            clips.append((*setup.decoders(recordings, showing), _truth(recordings, showing)))
+            continue
         made = invert(setup, recordings, showing, settings)
         clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
         if settings.uncertainty:
@@ -305,7 +315,7 @@ def _spread_over_films(aligned: AlignedSession, showings: Sequence[Showing]) -> 
 
 
 def _residuals(setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing]) -> list[np.ndarray]:
-    return [_truth(recordings, showing) - setup.decode(recordings, showing) for showing in showings]
+    return [_truth(recordings, showing) - setup.guess(recordings, showing) for showing in showings]
 
 
 def _truth(recordings: Sequence[Recording], showing: Showing) -> np.ndarray:

@@ -15,6 +15,7 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
+from nwbrecon.inversion.amortized import AmortizedDecoder, kept_arrays, read_decoders
 from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import Blend
 from nwbrecon.inversion.denoiser import Denoiser, DenoiserPrior
@@ -74,11 +75,15 @@ class Setup:
     transparency
         Mask of the published method, where that is used.
     blend
-        How the inverted movie and the linear decoder's are added up.
+        How the inverted movie and the decoder's are added up; where there is no search, the decoder's and the linear
+        decoder's.
     seconds
         Time that it took to settle all this (s).
     behaving
         What is known of the behavior of each recording, where it is inferred; otherwise empty.
+    amortized
+        The amortized decoder of each recording, where the settings ask for it; it then takes the linear decoder's
+        place in everything but as a baseline.
     """
 
     ridges: tuple[RidgeDecoder, ...]
@@ -98,6 +103,7 @@ class Setup:
     blend: Blend = field(default_factory=Blend.of_inverted)
     seconds: float = 0.0
     behaving: tuple[BehaviorModel, ...] = ()
+    amortized: tuple[AmortizedDecoder, ...] = ()
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
@@ -139,6 +145,28 @@ class Setup:
             axis=0,
         )
 
+    def guess(
+        self, recordings: Sequence[Recording], showing: Showing, without: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Give the decoder's movie of a clip, which the search begins at: ``(time, height, width)``, not clipped.
+
+        The linear decoder's, or the amortized decoder's where there is one, and no ROIs are to be left out (see
+        `decode`). Showings that one amortized decoder is for are decoded together, from their mean response.
+        """
+        if not self.amortized or without is not None:
+            return self.decode(recordings, showing, without)
+        of_each: dict[int, tuple[AmortizedDecoder, list[tuple[AlignedSession, int]]]] = {}
+        for decoder, (encoder, aligned), trials in zip(self.amortized, recordings, showing, strict=True):
+            # one that was kept comes back on the CPU
+            decoder.network.to(device_of(encoder))
+            _, shown = of_each.setdefault(id(decoder), (decoder, []))
+            shown += [(aligned, trial) for trial in trials]
+        return np.mean([decoder.predict(*zip(*shown, strict=True)) for decoder, shown in of_each.values()], axis=0)
+
+    def decoders(self, recordings: Sequence[Recording], showing: Showing) -> tuple[np.ndarray, np.ndarray]:
+        """Give the decoder's movie of a clip and the linear decoder's, grey levels 0-255."""
+        return in_range(self.guess(recordings, showing)), in_range(self.decode(recordings, showing))
+
     def sensitivity_to(self, showing: Showing) -> np.ndarray | None:
         """Sensitivity of all witnesses of a showing together."""
         return None if self.sensitivity is None else self.sensitivity * float(np.mean([len(one) for one in showing]))
@@ -164,6 +192,7 @@ class Setup:
             arrays |= {f"behaving-{index}.{name}": value for name, value in behaving.arrays().items()}
         if self.denoiser is not None:
             arrays |= {f"denoiser.{name}": value for name, value in self.denoiser.arrays().items()}
+        arrays |= kept_arrays(self.amortized)
         if self.sensitivity is not None:
             arrays["sensitivity"] = self.sensitivity
         if self.transparency is not None:
@@ -185,6 +214,7 @@ class Setup:
                 "blend": self.blend.as_dict(),
                 "seconds": self.seconds,
                 "denoiser": None if self.denoiser is None else self.denoiser.scales(),
+                "amortized": [decoder.numbers() for decoder in self.amortized],
                 "error_model": None
                 if model is None
                 else {name: value for name, value in vars(model).items() if name != "weights"},
@@ -221,6 +251,7 @@ class Setup:
             blend=Blend.from_plain(kept["blend"]),
             seconds=kept["seconds"],
             behaving=tuple(BehaviorModel(**found) for found in behaving),
+            amortized=read_decoders(arrays, kept["amortized"]),
         )
 
 
@@ -269,7 +300,7 @@ class Inverted:
     evidence
         What it fitted, with the behavior that it found where it was to find it.
     decoded
-        ``(time, height, width)`` the linear decoder's movie, grey levels 0-255.
+        ``(time, height, width)`` the decoder's movie, at which the search began; grey levels 0-255.
     """
 
     fit: Reconstructor
@@ -294,7 +325,7 @@ def invert(
     settings: InversionSettings,
     snapshots: Sequence[int] = (),
 ) -> Inverted:
-    """Search for the movie that explains a showing best, starting from what the linear decoder makes of it.
+    """Search for the movie that explains a showing best, starting from what the decoder makes of it.
 
     Parameters
     ----------
@@ -310,7 +341,7 @@ def invert(
         Iterations at which the video is kept.
     """
     evidence = gather(recordings, showing, setup.margins, settings, setup.behaving)
-    decoded = setup.decode(recordings, showing)
+    decoded = setup.guess(recordings, showing)
     prior = setup.prior_for(setup.prior, decoded, device_of(recordings[0][0]))
     start = prior.white(setup.margins.pad(decoded))
     fit = Reconstructor(

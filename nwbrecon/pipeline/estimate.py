@@ -18,12 +18,14 @@ from nwbrecon.alignment.video import scale_frames
 from nwbrecon.config import AlignmentSettings, ControlSettings, InversionSettings, RunSettings
 from nwbrecon.encoding import EncoderEnsemble, train
 from nwbrecon.inversion import Reconstructor
+from nwbrecon.inversion.amortized import training_seconds
 from nwbrecon.inversion.denoiser import STEPS as STEPS_OF_DENOISER
 from nwbrecon.inversion.denoiser import train_denoiser
 from nwbrecon.inversion.kinds import kinds_of
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.settling import CALIBRATION_CLIPS
+from nwbrecon.inversion.setup import INVERTED
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.progress import progress_shown
 from nwbrecon.session import ResponseGroup, Session, SignalKind, activity
@@ -218,6 +220,15 @@ def _inversion(
     outcome = Reconstructor(gather_evidence(encoder, aligned, trial, margins), prior, margins).run(1)
     each = outcome.seconds / outcome.n_evaluations / margins.around(len(video))
 
+    usual = float(np.mean(lengths))
+    if settings.preset in INVERTED and settings.decoder == "amortized":
+        decoder = training_seconds(encoder, aligned, each)
+    else:
+        decoder = 0.0
+    if not settings.iterations:
+        # mask; decoding a clip takes no time beside it
+        return decoder + each * 16 * margins.around(round(usual)) + _linear_decoder(aligned)
+
     # a search evaluates where it starts and to find its first length; a probe for the uncertainty is half an evaluation
     whitened = 1.0 if settings.noise == "dispersion" else 1.5
     clip = (settings.iterations + 2) * whitened + (2 if settings.uncertainty else 0)
@@ -230,10 +241,10 @@ def _inversion(
         # held-out ROIs judge each kind, too
         choice += chosen_on * kinds * (settings.iterations / 2 + 2)
     settled = (choice if kinds * weights > 1 else 0) + min(CALIBRATION_CLIPS, n_validation) * clip + 36
-    usual = float(np.mean(lengths))
     frames = sum(clip * margins.around(length) for length in lengths)
     frames += (settled + controls * clip) * margins.around(round(usual))
-    return each * frames + _linear_decoder(aligned) + (_denoiser(video) if "denoiser" in kinds_of(settings) else 0.0)
+    denoiser = _denoiser(video) if "denoiser" in kinds_of(settings) else 0.0
+    return decoder + denoiser + each * frames + _linear_decoder(aligned)
 
 
 def _controls(settings: ControlSettings, n_clips: int) -> int:

@@ -14,6 +14,7 @@ _METHODS = {
     "map": "reconstruction",
     "fast": "reconstruction (fast)",
     "ridge": "ridge decoder",
+    "amortized": "amortized decoder",
     "bauer2026": "published method",
     "bauer2026-text": "published method (by its text)",
 }

@@ -11,6 +11,7 @@ from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion import reconstruct
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.blending import Blend
+from nwbrecon.inversion.setup import invert
 from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.metrics import dynamic_correlation, lag_correlations, pixel_correlation
 from nwbrecon.progress import progress_shown
@@ -197,17 +198,45 @@ def test_the_linear_decoder_may_be_asked_for(quick, small_mouse, small_encoder, 
         np.testing.assert_array_equal(item.video, kept.video)
 
 
-def test_a_first_look_is_fast(quick, whole, small_mouse, small_encoder, tmp_path):
+@pytest.fixture
+def short_training(monkeypatch):
+    """An amortized decoder that is trained for a few seconds."""
+    monkeypatch.setattr("nwbrecon.inversion.amortized._BATCHES", 40)
+    monkeypatch.setattr("nwbrecon.inversion.amortized._IMAGINED", 64)
+    monkeypatch.setattr("nwbrecon.inversion.imagined._MADE", 4)
+
+
+def test_a_first_look_is_fast(quick, whole, small_mouse, small_encoder, tmp_path, short_training):
     fast = InversionSettings(preset="fast", device="cpu")
     made = reconstruct(small_encoder, small_mouse.aligned, settings=fast, state=tmp_path)
     assert made.method == "fast"
     assert made.warnings == []
     assert made.info["choice"] == []
     assert made.info["settling_seconds"] > 0
-    assert all(item.std is None and item.info["iterations"] == 3 for item in made)
+    assert made.info["behavior"] == "withheld"
+    assert made.info["decoder"] == "amortized"
+    assert 0 < made.info["decoder_explained"][0][0] < 1
+    assert np.max(made.info["blend"]["weights"][0]) > 0
+    assert all(item.std is None and not len(item.history) and item.info["seconds"] > 0 for item in made)
     thorough = mean_score(small_mouse, whole, whole.mask)
-    assert mean_score(small_mouse, made, whole.mask) > 0.8 * thorough > 0
+    assert mean_score(small_mouse, made, whole.mask) > 0.5 * thorough > 0
     assert_same(reconstruct(small_encoder, small_mouse.aligned, settings=fast, state=tmp_path), made)
+
+
+def test_a_search_may_begin_at_the_amortized_decoder(small_mouse, small_encoder, short_training):
+    settings = QUICK.model_copy(update={"decoder": "amortized", "prior": "movie", "iterations": 2})
+    aligned = small_mouse.aligned
+    trials = aligned.trials_in("test")[:1]
+    made = reconstruct(small_encoder, aligned, trials, settings)
+    (item,), setup = made, made.setup
+    showing = (tuple(trials),)
+    guess, decoded = setup.decoders([(small_encoder, aligned)], showing)
+    np.testing.assert_array_equal(item.baselines["amortized"], guess)
+    np.testing.assert_array_equal(item.baselines["ridge"], decoded)
+    begun = invert(setup, [(small_encoder, aligned)], showing, settings)
+    np.testing.assert_array_equal(begun.decoded, guess)
+    np.testing.assert_array_equal(item.video, setup.blended(begun.fit.video, guess))
+    assert made.info["behavior"] == "given"
 
 
 def test_repeats_may_be_fused(quick, small_mouse, small_encoder):
