@@ -91,8 +91,11 @@ class DecoderNetwork(nn.Module):
             near: Tensor = levels.pop()
             coarse = functional.interpolate(across(made), size=near.shape[2:], mode="trilinear", align_corners=False)
             made = block(coarse + near)
-        made = self.out(made[:, :, self.lead : steps - self.tail]).transpose(1, 2).contiguous()
-        movie: Tensor = functional.pixel_shuffle(made, FINE)[:, :, 0]
+        made = self.out(made[:, :, self.lead : steps - self.tail])
+        # one pixel of every cell's square after the other goes to its row and column
+        rows, columns = self.grid
+        squares = made.reshape(batch, FINE, FINE, -1, rows, columns).permute(0, 3, 4, 1, 5, 2)
+        movie = squares.reshape(batch, -1, FINE * rows, FINE * columns)
         return movie + self.mean
 
 
