@@ -54,7 +54,7 @@ from nwbrecon.metrics import bootstrap_interval
 from nwbrecon.progress import progress_shown
 from nwbrecon.storage import read_json, write_json
 
-OURS = "quadrature"
+OURS = "factorized"
 # what no encoder is scored on, since some lack their past there
 LEAD_FRAMES = 15
 COST_FRAMES = 96

@@ -106,7 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[6.0, 36.0])
     parser.add_argument("--rois", type=int, default=300)
-    parser.add_argument("--encoder", default="quadrature")
+    parser.add_argument("--encoder", default="factorized")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -16,12 +16,10 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -211,11 +209,11 @@ class EncoderSettings(Settings):
     """Settings of training whose defaults are others for this architecture."""
     without: ClassVar[tuple[str, ...]] = ()
     """Settings of training that must be 0 for want of what they act on."""
-    architecture: Literal["quadrature"] = "quadrature"
-    """Which architecture this is."""
-    core: Literal["quadrature", "factorized"] = "quadrature"
-    """What makes feature maps of the video. ``quadrature``: one layer of filters in pairs, divided by local contrast.
-    ``factorized``: two layers of convolutions in space, then in time."""
+    architecture: Literal["composed"] = "composed"
+    """Which architecture this is: a core and a readout."""
+    core: Literal["factorized", "quadrature"] = "factorized"
+    """What makes feature maps of the video. ``factorized``: two layers of convolutions in space, then in time.
+    ``quadrature``: one layer of filters in pairs, divided by local contrast."""
     readout: Literal["gaussian", "factorized"] = "gaussian"
     """How an ROI reads them. ``gaussian``: at one point, which is learned. ``factorized``: through a mask, which takes
     as much time as there are places in it."""
@@ -241,12 +239,13 @@ class EncoderSettings(Settings):
     plane_delay: bool = False
     """Learn what the clock of each imaging plane is off by (0.3 s at most), for clocks that are not known well."""
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # what came later is written where it is used alone: work of earlier versions is known by its settings
-        later = ("core", "readout", "causal", "plane_delay")
-        unused = [name for name in later if getattr(self, name) == type(self).model_fields[name].default]
-        return {name: value for name, value in write(self).items() if name not in unused}
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, content: Any) -> Any:
+        """Take what was named after the core that there was alone for what it is."""
+        if isinstance(content, Mapping) and content.get("architecture") == "quadrature":
+            return {"core": "quadrature", **content, "architecture": "composed"}
+        return content
 
 
 class DwiseNeuroSettings(Settings):
@@ -313,7 +312,8 @@ class DwiseNeuroSettings(Settings):
 
 
 ARCHITECTURES: dict[str, EncoderSettings | DwiseNeuroSettings] = {
-    "quadrature": EncoderSettings(),
+    "factorized": EncoderSettings(),
+    "quadrature": EncoderSettings(core="quadrature"),
     "dwiseneuro": DwiseNeuroSettings(),
     "dwiseneuro-small": DwiseNeuroSettings(
         core_features=(8, 16, 16, 32, 32, 64),
@@ -324,8 +324,8 @@ ARCHITECTURES: dict[str, EncoderSettings | DwiseNeuroSettings] = {
         canvas=None,
     ),
 }
-"""Encoders that can be asked for by name: ours, DwiseNeuro as published, and DwiseNeuro at the size of minutes of data
-from hundreds of ROIs."""
+"""Encoders that can be asked for by name: ours with either core, DwiseNeuro as published, and DwiseNeuro at the size of
+minutes of data from hundreds of ROIs."""
 
 
 def architecture(choice: Any) -> Any:
@@ -338,7 +338,7 @@ def architecture(choice: Any) -> Any:
 
     Examples
     --------
-    >>> architecture("quadrature") == EncoderSettings()
+    >>> architecture("factorized") == EncoderSettings()
     True
     """
     if not isinstance(choice, str):
@@ -350,12 +350,13 @@ def architecture(choice: Any) -> Any:
 
 def _architecture_name(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return value.get("architecture", "quadrature")
+        named = value.get("architecture", "composed")
+        return "composed" if named == "quadrature" else named
     return getattr(value, "architecture", None)
 
 
 Architecture = Annotated[
-    Annotated[EncoderSettings, Tag("quadrature")] | Annotated[DwiseNeuroSettings, Tag("dwiseneuro")],
+    Annotated[EncoderSettings, Tag("composed")] | Annotated[DwiseNeuroSettings, Tag("dwiseneuro")],
     Discriminator(
         _architecture_name,
         custom_error_type="architecture",

@@ -13,7 +13,7 @@ from nwbrecon.simulation.population import Population, make_population, populati
 from nwbrecon.stimuli.dead_leaves import dead_leaves_movie
 
 FRAME_RATE, FRAME_SIZE = 30.0, (20, 32)
-ENCODER = EncoderSettings(channels=16)
+ENCODER = EncoderSettings(core="quadrature", channels=16)
 GRAY, GAP = 127, 15
 # frames of grey before the first clip and after the last
 MARGIN = 30

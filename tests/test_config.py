@@ -29,9 +29,12 @@ def test_overrides_go_on_top_of_the_file(tmp_path):
         ("alignment: {frame_rate: 0}", "alignment.frame_rate is 0"),
         ("encoder: {kernel_size: 8}", "encoder.kernel_size is 8: an odd number"),
         ("encoder: {kernel: 8}", "no setting encoder.kernel"),
-        ("encoder: unet", "encoder is 'unet': one of quadrature, dwiseneuro, dwiseneuro-small was expected"),
-        ("encoder: {architecture: unet}", "one of quadrature, dwiseneuro, dwiseneuro-small was expected"),
-        ("encoder: 3", "encoder is 3: one of quadrature"),
+        (
+            "encoder: unet",
+            "encoder is 'unet': one of factorized, quadrature, dwiseneuro, dwiseneuro-small was expected",
+        ),
+        ("encoder: {architecture: unet}", "one of factorized, quadrature, dwiseneuro, dwiseneuro-small was expected"),
+        ("encoder: 3", "encoder is 3: one of factorized"),
         ("encoder: {architecture: dwiseneuro, channels: 4}", "no setting encoder.channels"),
         ("- 1", "does not hold names"),
         ("a: [", "cannot be read"),
@@ -58,7 +61,7 @@ def test_settings_of_before_there_was_a_choice_mean_what_they_meant():
 
 
 def test_an_encoder_is_chosen_by_name_or_by_its_settings():
-    assert load_settings(RunSettings).encoder == load_settings(RunSettings, encoder="quadrature").encoder
+    assert load_settings(RunSettings).encoder == load_settings(RunSettings, encoder="factorized").encoder
     small = load_settings(RunSettings, encoder="dwiseneuro-small")
     assert small.encoder == ARCHITECTURES["dwiseneuro-small"] != DwiseNeuroSettings()
     other = load_settings(RunSettings, encoder__architecture="dwiseneuro", encoder__core_features=[8] * 9)

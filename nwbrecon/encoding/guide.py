@@ -24,7 +24,7 @@ def guided(aligned: AlignedSession, trials: list[int]) -> tuple[np.ndarray, Tens
         ``(roi, 2)`` row and column of receptive fields from the center of the screen (pixels).
     """
     guide = VideoEncoder(
-        EncoderSettings(),
+        EncoderSettings(core="quadrature"),
         n_rois=aligned.n_rois,
         frame_size=(aligned.frame_size[0], aligned.frame_size[1]),
         frame_rate=aligned.frame_rate,

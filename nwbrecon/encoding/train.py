@@ -71,7 +71,7 @@ def train(
         The session, or several of one frame rate and size. A clip that several of them saw must serve for the same in
         all.
     encoder
-        Architecture: settings, or a name among `nwbrecon.config.ARCHITECTURES` (``quadrature``, the default,
+        Architecture: settings, or a name among `nwbrecon.config.ARCHITECTURES` (``factorized``, the default,
         ``dwiseneuro``, ``dwiseneuro-small``). With a core that is taken over, all that concerns it comes from there. Or
         an encoder made for the one session, of modules of one's own, say: copies of it are trained.
     training

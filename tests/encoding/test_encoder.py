@@ -49,7 +49,7 @@ def test_there_is_a_rate_for_every_frame_and_roi(time, temporal_stride):
 
 @pytest.mark.parametrize(("temporal_stride", "warm_up"), [(1, 5), (2, 6), (3, 6)])
 def test_past_the_warm_up_the_prediction_is_that_of_a_longer_video(temporal_stride, warm_up):
-    encoder = encoder_of(temporal_stride=temporal_stride)
+    encoder = encoder_of(core="quadrature", temporal_stride=temporal_stride)
     video, behavior = inputs(40)
     whole = encoder.predict_rates(video, behavior)[..., 12:]
     part = encoder.predict_rates(video[:, :, 12:], behavior[:, 12:])

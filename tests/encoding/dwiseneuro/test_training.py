@@ -206,7 +206,7 @@ def test_sessions_share_core_and_cortex_or_take_them_over(aligned, trained):
     assert fitted.info["training"]["learning_rate"] == TINY.learning["learning_rate"]
     for name, value in fitted.encoders[0].shared.named_parameters():
         torch.testing.assert_close(value, trained.encoders[0].shared.get_parameter(name), rtol=0, atol=0)
-    with pytest.raises(SettingsError, match=r"encoder.architecture is 'quadrature', but that of the core is 'dwise"):
+    with pytest.raises(SettingsError, match=r"encoder.architecture is 'composed', but that of the core is 'dwise"):
         train(other, EncoderSettings(channels=4), SHORT, core=trained)
     with pytest.raises(SettingsError, match=r"encoder.cortex_features"):
         train(other, DwiseNeuroSettings(cortex_features=(8,)), SHORT, core=trained)
