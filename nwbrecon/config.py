@@ -520,11 +520,11 @@ class InversionSettings(Settings):
     degrees_per_pixel: Positive = 2.2
     """What a pixel of the frame covers of the mouse's visual field, on average (degrees): the spectrum of ``generic``
     goes by it. A screen of 93 x 124 degrees has 2.2 at 36 x 64 pixels (3.4 at its center, where it is nearest)."""
-    prior_weight: Positive | None = 0.3
-    """Factor on the negative log-prior; ``None`` chooses among ``candidate_weights``, which takes validation clips of
-    many films, or held-out ROIs. A low weight leaves noise that the blend of the bands then takes away."""
-    candidate_weights: tuple[Positive, ...] = (0.1, 0.3, 1.0, 3.0)
-    """Prior weights to choose from."""
+    prior_weight: Positive | None = None
+    """Factor on the negative log-prior; ``None`` takes the best of ``candidate_weights``."""
+    candidate_weights: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.3,)
+    """Prior weights to choose from. A low one leaves noise that the blend of bands then takes away; validation clips of
+    few films hardly tell which of several is best, and a choice takes time."""
     choose_by: Literal["validation", "held-out"] = "validation"
     """What prior and weight are chosen by. ``validation``: how much of the validation clips they explain.
     ``held-out``: how well ROIs that were not fitted are predicted, on the very clips that are reconstructed, for which

@@ -109,7 +109,7 @@ def test_the_fast_preset_has_its_own_defaults_and_gives_way_to_what_is_said():
     }
     # as it was stored before there was an amortized decoder
     short = InversionSettings(preset="fast", iterations=3)
-    assert (short.decoder, short.prior_weight, short.uncertainty) == ("ridge", 0.3, False)
+    assert (short.decoder, short.prior_weight, short.uncertainty) == ("ridge", None, False)
     with pytest.raises(SettingsError, match="there is no uncertainty"):
         load_settings(RunSettings, inversion__iterations=0)
     said = InversionSettings(preset="fast", iterations=5, uncertainty=True, prior_weight=None)

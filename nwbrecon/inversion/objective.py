@@ -383,8 +383,8 @@ def evaluate(objectives: Sequence[Objective], points: Sequence[Tensor]) -> list[
     ):
         outputs, of_outputs, likelihood = rest
         (gradient,) = torch.autograd.grad(outputs, leaf, of_outputs)
+        unlikely = objective.prior.negative_log_probability(white.detach())
         with torch.no_grad():
-            unlikely = objective.prior.negative_log_probability(white)
             weights = [one.weight for one in objective.unknowns]
             pulls = [weight * part for weight, part in zip(weights, hidden, strict=True)]
             pull = objective.point([objective.prior_weight * unlikely.gradient, *pulls])
