@@ -35,7 +35,7 @@ from nwbrecon.inversion.uncertainty import fit_error_model
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 
-__all__ = ["CALIBRATION_CLIPS", "make_setup"]
+__all__ = ["CALIBRATION_CLIPS", "CALIBRATION_FILMS", "make_setup"]
 
 # products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
 _LONGEST_LAG = 3.0
@@ -43,7 +43,7 @@ _LONGEST_LAG = 3.0
 # weights of the two movies and the error model rest, four were too few where clips differ much
 _SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS = 24, 8, 8
 # films that should tell how far films are apart in what is missed of them
-_CALIBRATION_FILMS = 8
+CALIBRATION_FILMS = 8
 
 
 def make_setup(
@@ -294,7 +294,7 @@ def _learned_from(recordings: Sequence[Recording], showings: Sequence[Showing]) 
     # one of each film comes first
     first = training[: len({_film(aligned, showing) for showing in training})]
     others = [showing for showing in first if _film(aligned, showing) not in films]
-    return others[: max(0, _CALIBRATION_FILMS - len(films))]
+    return others[: max(0, CALIBRATION_FILMS - len(films))]
 
 
 def _film(aligned: AlignedSession, showing: Showing) -> str:

@@ -24,7 +24,7 @@ from nwbrecon.inversion.denoiser import train_denoiser
 from nwbrecon.inversion.kinds import kinds_of
 from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
-from nwbrecon.inversion.settling import CALIBRATION_CLIPS
+from nwbrecon.inversion.settling import CALIBRATION_CLIPS, CALIBRATION_FILMS
 from nwbrecon.inversion.setup import INVERTED
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.progress import progress_shown
@@ -240,7 +240,11 @@ def _inversion(
     if kinds > 1:
         # held-out ROIs judge each kind, too
         choice += chosen_on * kinds * (settings.iterations / 2 + 2)
-    settled = (choice if kinds * weights > 1 else 0) + min(CALIBRATION_CLIPS, n_validation) * clip + 36
+    known = min(CALIBRATION_CLIPS, n_validation)
+    if settings.uncertainty:
+        # training clips make up for what validation clips lack of films
+        known += max(0, CALIBRATION_FILMS - known)
+    settled = (choice if kinds * weights > 1 else 0) + known * clip + 36
     frames = sum(clip * margins.around(length) for length in lengths)
     frames += (settled + controls * clip) * margins.around(round(usual))
     denoiser = _denoiser(video) if "denoiser" in kinds_of(settings) else 0.0
