@@ -141,6 +141,7 @@ def reconstruct(
             "decoder": settings.decoder if method in INVERTED else "ridge",
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
+            "shared_gain": _shared_gain(recordings, settings) if method in INVERTED and searched else None,
             "blend": setup.blend.as_dict(),
             "choice": setup.choice,
             **({"held_out_curve": setup.curve} if setup.curve else {}),
@@ -153,6 +154,15 @@ def reconstruct(
         warnings=warnings,
         setup=setup,
     )
+
+
+def _shared_gain(recordings: list[Recording], settings: InversionSettings) -> list[dict[str, float]] | None:
+    """Loading of the typical ROI and correlation time of the gain that was found along with the movies."""
+    known = [encoder.shared_gain for encoder, _ in recordings if encoder.shared_gain is not None]
+    found = [gain for gain in known if gain.loading.any()]
+    if not settings.shared_gain or not found:
+        return None
+    return [{"loading": float(np.median(gain.loading)), "seconds": gain.seconds} for gain in found]
 
 
 def _recordings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,6 +237,9 @@ def ingredients(results: Results) -> list[tuple[str, str]]:
     ]
     if choice := prior_choice(reconstructions.info):
         rows.append(("Prior", choice))
+    if gains := reconstructions.info.get("shared_gain"):
+        strength = ", ".join(f"{math.exp(gain['loading']):.2g}-fold over {gain['seconds']:g} s" for gain in gains)
+        rows.append(("Shared gain", f"found along with the movie; one standard deviation changes rates {strength}"))
     if not content.get("scores", {}).get("of_the_movie_as_stored", True):
         rows.append(("Scores", "of the movie before it was rounded to whole gray levels for storage"))
     return rows
