@@ -157,7 +157,7 @@ def reconstruct(
 
 
 def _shared_gain(recordings: list[Recording], settings: InversionSettings) -> list[dict[str, float]] | None:
-    """Loading of the typical ROI and correlation time of the gain that was found along with the movies."""
+    """Tell loading of the typical ROI and correlation time of the gain that was found along with the movies."""
     known = [encoder.shared_gain for encoder, _ in recordings if encoder.shared_gain is not None]
     found = [gain for gain in known if gain.loading.any()]
     if not settings.shared_gain or not found:
