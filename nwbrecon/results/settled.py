@@ -22,7 +22,7 @@ def information_map(info: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> information_map({"error_model": {"n_clips": 8, "n_films": 3, "covered": 0.94, "rank_correlation": 0.1}})[-70:]
-    'tion with the actual error was 0.10: not which pixels are wrong.'
+    'orrelation with the actual error was 0.10: not which pixels are wrong.'
     """
     sentence = (
         "The information map is the error to be expected at each pixel given what the responses say, as a standard "
