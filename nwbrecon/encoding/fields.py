@@ -7,13 +7,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nwbrecon.encoding.core import QuadratureCore
 from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.ensemble import EncoderEnsemble
+from nwbrecon.encoding.parts import Core
 from nwbrecon.encoding.readout import PointReadout
 from nwbrecon.encoding.trainable import TrainableEncoder
 
 __all__ = ["receptive_fields"]
+
+# pixels from its center beyond which no feature looks
+_REACH = 24
+# ROIs whose fields are in memory at a time
+_TOGETHER = 500
 
 
 def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
@@ -21,9 +26,10 @@ def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
 
     The squared sensitivity at a pixel is that of the ROI's linear filter, summed over the past, plus that of each
     quadrature pair by its weight. The field's position is its center of mass, its size the root of the mean squared
-    distance from there: for a Gaussian profile, that Gaussian's standard deviation. Of factorized cores and readouts
-    the position is where the readout looks, and of an encoder that reads the whole screen (DwiseNeuro) it is the one
-    that a linear fit found before training; the size is then not known.
+    distance from there: for a Gaussian profile, that Gaussian's standard deviation. The filters are those of a gray
+    screen: gradients of the features that the readout looks at. Of readouts with masks the position is where they
+    look, and of an encoder that reads the whole screen (DwiseNeuro) it is the one that a linear fit found before
+    training; the size is then not known.
 
     Parameters
     ----------
@@ -38,18 +44,20 @@ def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
     """
     tables = [
         _of_filters(member.core, member.readout)
-        if isinstance(member, VideoEncoder)
-        and isinstance(member.core, QuadratureCore)
-        and isinstance(member.readout, PointReadout)
+        if isinstance(member, VideoEncoder) and isinstance(member.readout, PointReadout)
         else _of_positions(member)
         for member in encoder.encoders
     ]
     return pd.DataFrame(np.mean(tables, axis=0), columns=["row", "column", "size"])
 
 
-@torch.no_grad()
-def _of_filters(core: QuadratureCore, readout: PointReadout) -> np.ndarray:
-    sensitivity = _sensitivity(core.spatial, core.temporal @ core.temporal.T, readout.linear, readout.energy)
+def _of_filters(core: Core, readout: PointReadout) -> np.ndarray:
+    filters = _filters(core)
+    parts = [
+        _sensitivity(filters, linear, energy)
+        for linear, energy in zip(readout.linear.split(_TOGETHER), readout.energy.split(_TOGETHER), strict=True)
+    ]
+    sensitivity = torch.cat(parts)
     side = sensitivity.shape[-1]
     offset = torch.arange(side, dtype=torch.float64) - side // 2
     y, x = torch.meshgrid(offset, offset, indexing="ij")
@@ -61,7 +69,7 @@ def _of_filters(core: QuadratureCore, readout: PointReadout) -> np.ndarray:
     middle = torch.tensor([(cells - 1) / 2 for cells in readout.map_size])
     place = (readout.position.cpu() + middle).double() * core.stride
     center = torch.stack([mean_y, mean_x], dim=1).nan_to_num() + place
-    return torch.cat([center, size[:, None]], dim=1).numpy()
+    return torch.cat([center, size[:, None]], dim=1).detach().numpy()
 
 
 def _of_positions(member: TrainableEncoder) -> np.ndarray:
@@ -69,14 +77,30 @@ def _of_positions(member: TrainableEncoder) -> np.ndarray:
     return np.concatenate([center, np.full((len(center), 1), np.nan)], axis=1)
 
 
-def _sensitivity(spatial: Tensor, gram: Tensor, linear: Tensor, energy: Tensor) -> Tensor:
-    """Squared sensitivity around each ROI's position, ``(roi, row, column)`` float64.
+def _filters(core: Core) -> Tensor:
+    """Gradient of each feature around the pixel it is centered on, ``(channel, frame, row, column)`` float64."""
+    rate, stride = core.temporal_stride, core.stride
+    step = -(-core.past // rate)
+    # as far as filters can reach, in whole cells of the feature maps
+    cells = -(-_REACH // stride)
+    side = stride * (2 * cells + 1)
+    device = next(core.parameters()).device
+    video = torch.zeros(1, 1, (step + 1) * rate + core.ahead, side, side, device=device, requires_grad=True)
+    features = core(video)[0][0, step, :, cells, cells]
+    gradients = [torch.autograd.grad(feature, video, retain_graph=True)[0][0, 0] for feature in features]
+    whole = torch.stack(gradients).cpu().double()
+    reach = stride * cells
+    around = torch.nn.functional.pad(whole, (0, 2 * reach + 1 - side, 0, 2 * reach + 1 - side))
+    # what no filter reaches is left out, the same on all sides
+    power = around.square().sum(dim=(0, 1))
+    used = [int(axis.nonzero().sub(reach).abs().max()) for axis in (power.sum(dim=1), power.sum(dim=0)) if axis.any()]
+    most = max(used, default=0)
+    return around[:, :, reach - most : reach + most + 1, reach - most : reach + most + 1]
 
-    `gram` has the products of temporal kernels: with it, a sum over the past is one over kernels.
-    """
-    spatial, gram, linear, energy = (part.detach().cpu().double() for part in (spatial, gram, linear, energy))
-    filters = torch.einsum("rc,ckyx->rkyx", linear, spatial)
-    of_linear = torch.einsum("rkyx,kj,rjyx->ryx", filters, gram, filters)
-    power = torch.einsum("ckyx,kj,cjyx->cyx", spatial, gram, spatial)
-    of_pairs = torch.einsum("rp,pyx->ryx", energy**2, power[: len(power) // 2] + power[len(power) // 2 :])
-    return of_linear + of_pairs
+
+def _sensitivity(filters: Tensor, linear: Tensor, energy: Tensor) -> Tensor:
+    """Squared sensitivity around each ROI's position, summed over the past: ``(roi, row, column)`` float64."""
+    linear, energy = (part.detach().cpu().double() for part in (linear, energy))
+    of_linear = torch.einsum("rc,ctyx->rtyx", linear, filters).square().sum(dim=1)
+    power = filters.square().sum(dim=1)
+    return of_linear + torch.einsum("rp,pyx->ryx", energy**2, power[: len(power) // 2] + power[len(power) // 2 :])

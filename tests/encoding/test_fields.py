@@ -14,7 +14,7 @@ SIZE = (24, 32)
 def member():
     """An encoder whose ROIs read at grid points, without division by contrast."""
     member = VideoEncoder(
-        EncoderSettings(channels=8, kernel_size=7, gain=False, gaze_shift=False),
+        EncoderSettings(core="quadrature", channels=8, kernel_size=7, gain=False, gaze_shift=False),
         n_rois=3,
         frame_size=SIZE,
         frame_rate=30.0,
@@ -48,7 +48,7 @@ def test_it_is_the_field_that_the_gradient_shows(member):
     drive = member.readout(*member.core(video))
     found = receptive_fields(ensemble(member))
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    for roi in range(3):
+    for roi in range(member.n_rois):
         (gradient,) = torch.autograd.grad(drive[0, roi, -1], video, retain_graph=True)
         power = gradient[0, 0].square().sum(dim=0).numpy()
         row, column = (power * y).sum() / power.sum(), (power * x).sum() / power.sum()
@@ -77,3 +77,17 @@ def test_of_several_members_the_mean_is_given(member):
     torch.nn.init.ones_(other.readout.linear)
     one, two, both = (receptive_fields(ensemble(*chosen)) for chosen in ([member], [other], [member, other]))
     pd.testing.assert_frame_equal(both, (one + two) / 2)
+
+
+def test_fields_of_two_layers_are_those_of_the_gradient():
+    settings = EncoderSettings(core="factorized", channels=8, kernel_size=5, gain=False, gaze_shift=False)
+    member = VideoEncoder(settings, n_rois=2, frame_size=SIZE, frame_rate=30.0, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in (
+            member.readout.linear,
+            *(value for name, value in member.core.named_parameters() if "layers" in name),
+        ):
+            weights.normal_(std=0.3, generator=generator)
+        member.readout.position.copy_(torch.tensor([[0.5, -1.5], [-2.5, 3.5]]))
+    test_it_is_the_field_that_the_gradient_shows(member.eval())
