@@ -55,7 +55,9 @@ def _of_filters(core: Core, readout: PointReadout) -> np.ndarray:
     filters = _filters(core)
     parts = [
         _sensitivity(filters, linear, energy)
-        for linear, energy in zip(readout.linear.split(_TOGETHER), readout.energy.split(_TOGETHER), strict=True)
+        for linear, energy in zip(
+            *(torch.split(part, _TOGETHER) for part in (readout.linear, readout.energy)), strict=True
+        )
     ]
     sensitivity = torch.cat(parts)
     side = sensitivity.shape[-1]
