@@ -161,8 +161,12 @@ def test_the_learning_rate_rises_and_falls(aligned):
     step = torch.optim.AdamW.step
 
     def record(self, *args, **kwargs):
-        rates.append(self.param_groups[0]["lr"])
-        assert self.param_groups[1]["lr"] == pytest.approx(10 * rates[-1])
+        (plain,) = [group["lr"] for group in self.param_groups if group["factor"] == 1]
+        rates.append(plain)
+        # positions and spreads, layers of the core
+        assert {group["factor"] for group in self.param_groups} == {0.1, 1, 10}
+        for group in self.param_groups:
+            assert group["lr"] == pytest.approx(group["factor"] * plain)
         return step(self, *args, **kwargs)
 
     torch.optim.AdamW.step = record
