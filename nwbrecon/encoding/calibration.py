@@ -19,6 +19,8 @@ __all__ = ["Gate", "dispersion", "drawn_to_typical", "filled_with_typical", "gat
 
 # ROIs whose held-out activity a linear fit predicted at least this well take part in the gate
 _VISUAL_CORRELATION = 0.1
+# length of the stretches that count as independent (s): noise that cells share lasts about as long
+_STRETCH_SECONDS = 2.0
 # what the true movie must be ahead of a wrong one, in correlation, for an inversion to be worth its time
 _LEAST_GAP = 0.02
 
@@ -95,7 +97,8 @@ class Gate:
         Mean correlation of predicted and measured activity over these, given the true movie, another clip, and a gray
         screen; behavior is given in all three.
     gap, low, high
-        True minus wrong, with a 95 % interval over ROIs.
+        True minus wrong, with a 95 % interval over ROIs or over stretches of time, whichever begins lower: cells share
+        noise, so that many of them follow what they do not see for a while.
     sentence
         All of it in words.
     """
@@ -141,14 +144,13 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
     visual = np.nan_to_num(linear_scores) > _VISUAL_CORRELATION
     wrong = {trial: other_movie(aligned, trial, trials) for trial in trials}
     gray = {trial: torch.full_like(movie, float(movie.mean())) for trial, movie in wrong.items()}
-    scores = {
-        name: np.concatenate(
-            [
-                nan_correlation(expected, measured)
-                for expected, measured in predict_samples(encoder, aligned, trials, videos=videos)
-            ]
-        )
+    predicted = {
+        name: predict_samples(encoder, aligned, trials, videos=videos)
         for name, videos in (("true", None), ("wrong", wrong), ("gray", gray))
+    }
+    scores = {
+        name: np.concatenate([nan_correlation(expected, measured) for expected, measured in groups])
+        for name, groups in predicted.items()
     }
     n_visual = int(visual.sum())
     if n_visual < 2:
@@ -157,6 +159,10 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
     # a constant prediction explains nothing
     means = {name: float(np.nan_to_num(values[visual]).mean()) for name, values in scores.items()}
     gap, low, high = bootstrap_interval(np.nan_to_num(scores["true"][visual]) - np.nan_to_num(scores["wrong"][visual]))
+    seconds = float(aligned.trials.loc[trials, "n_frames"].sum()) / aligned.frame_rate
+    over_time = _over_time(predicted["true"], predicted["wrong"], visual, max(2, round(seconds / _STRETCH_SECONDS)))
+    _, low_in_time, high_in_time = bootstrap_interval(over_time)
+    low, high = min(low, low_in_time), max(high, high_in_time)
     sees = bool(low > 0 and gap > _LEAST_GAP and means["true"] - means["gray"] > _LEAST_GAP)
     sentence = (
         f"On validation clips the true movie predicts the {n_visual} visual ROIs with a correlation of "
@@ -164,6 +170,35 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
         + ("the encoder sees." if sees else "the encoder does not see, so inverting it would be meaningless.")
     )
     return Gate(sees, n_visual, means["true"], means["wrong"], means["gray"], gap, low, high, sentence)
+
+
+def _over_time(
+    true: list[tuple[np.ndarray, np.ndarray]],
+    wrong: list[tuple[np.ndarray, np.ndarray]],
+    visual: np.ndarray,
+    n_stretches: int,
+) -> np.ndarray:
+    """Give what each stretch of time adds to the mean difference of correlations of the visual ROIs, ``(stretch,)``."""
+    sums, counts = np.zeros(n_stretches), np.zeros(n_stretches)
+    first = 0
+    for (of_true, measured), (of_wrong, _) in zip(true, wrong, strict=True):
+        some = visual[first : first + measured.shape[1]]
+        first += measured.shape[1]
+        one, other, seen = (_standard(values[:, some]) for values in (of_true, of_wrong, measured))
+        product = (one - other) * seen
+        stretch = np.arange(len(product)) * n_stretches // max(1, len(product))
+        np.add.at(sums, stretch, np.nansum(product, axis=1))
+        np.add.at(counts, stretch, np.isfinite(product).sum(axis=1))
+    return sums / np.where(counts > 0, counts, np.nan)
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Columns ``(sample, roi)`` of mean zero and unit variance, or all zero; NaN where unknown."""
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    deviation = values - np.where(known, values, 0.0).sum(axis=0) / count
+    spread = np.sqrt(np.square(np.where(known, deviation, 0.0)).sum(axis=0) / count)
+    return deviation / np.where(spread > 1e-12, spread, np.inf)
 
 
 def other_movie(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
