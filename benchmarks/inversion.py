@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from selection import selection
+from uncertainty import held
 
 import nwbrecon as nr
 from nwbrecon.alignment import AlignedSession
@@ -48,8 +49,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="minutes of unique training movie")
     parser.add_argument("--iterations", type=int, default=1000, help="of the published method; 0 leaves it out")
     parser.add_argument("--every-clip", action="store_true", help="the published method on every clip of every mouse")
+    parser.add_argument("--published-clips", type=int, help="of each mouse, at most, by the published method")
+    parser.add_argument("--no-fusion", action="store_true", help="leave out several mice and showings")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first mouse, and of the movies")
-    parser.add_argument("--selection-clips", type=int, default=8, help="on which choices of a weight are compared")
+    parser.add_argument(
+        "--selection-clips", type=int, default=8, help="on which choices of a weight are compared; 0: none"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
 
@@ -59,11 +64,14 @@ def main() -> None:
         made, cost = one_mouse(arguments, index, encoder, aligned)
         rows += [{"mouse": index, **row} for row in made]
         costs.append(cost)
-    rows += fusion(arguments, mice)
+    if not arguments.no_fusion:
+        rows += fusion(arguments, mice)
     table = pd.DataFrame(rows)
     summarize(table, pd.DataFrame(costs))
-    weights = selection(mice, arguments.out, arguments.seed, arguments.selection_clips)
-    report = {"clips": table.to_dict(orient="list"), "costs": costs, "selection": weights.to_dict(orient="list")}
+    report = {"clips": table.to_dict(orient="list"), "costs": costs}
+    if arguments.selection_clips:
+        weights = selection(mice, arguments.out, arguments.seed, arguments.selection_clips)
+        report["selection"] = weights.to_dict(orient="list")
     write_json(arguments.out / "inversion.json", report)
 
 
@@ -112,9 +120,11 @@ def one_mouse(
     for name, made in (("map", ours), ("fast", fast)):
         cost[f"{name}_s"] = float(np.mean([item.info["seconds"] for item in made]))
         cost[f"{name}_settling_s"] = made.info["settling_seconds"]
+    cost |= held(list(ours), [aligned.trial(item.trials[0]).video for item in ours], mask)
     if arguments.iterations:
         seconds = []
-        for trial in trials if arguments.every_clip else trials[index :: arguments.mice]:
+        turns = trials if arguments.every_clip else trials[index :: arguments.mice]
+        for trial in turns[: arguments.published_clips]:
             snapshots, spent = published(arguments, seed, encoder, aligned, trial)
             true = aligned.trial(trial).video
             curve = [likeness(video.astype(np.float32), true, mask) for video in snapshots]
