@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--no-fusion", action="store_true", help="leave out several mice and showings")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first mouse, and of the movies")
     parser.add_argument(
-        "--selection-clips", type=int, default=8, help="on which choices of a weight are compared; 0: none"
+        "--selection-clips", type=int, default=8, help="on which choices of a weight are tried; 0: none"
     )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
