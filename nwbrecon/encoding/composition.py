@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nwbrecon.config import EncoderSettings
 from nwbrecon.encoding.core import QuadratureCore
 from nwbrecon.encoding.factorized import FactorizedCore
@@ -26,28 +28,19 @@ def make_core(settings: EncoderSettings, *, frame_rate: float, seed: int = 0) ->
     """
     memory = max(2, round(settings.memory_seconds * frame_rate))
     ahead = 0 if settings.causal else max(1, round(settings.memory_seconds * frame_rate / 3))
+    common: dict[str, Any] = {
+        "channels": settings.channels,
+        "memory": memory,
+        "ahead": ahead,
+        "kernel_size": settings.kernel_size,
+        "stride": settings.stride,
+        "temporal_stride": settings.temporal_stride,
+        "frame_rate": frame_rate,
+        "seed": seed,
+    }
     if settings.core == "factorized":
-        return FactorizedCore(
-            channels=settings.channels,
-            memory=memory,
-            ahead=ahead,
-            kernel_size=settings.kernel_size,
-            stride=settings.stride,
-            temporal_stride=settings.temporal_stride,
-            frame_rate=frame_rate,
-            seed=seed,
-        )
-    return QuadratureCore(
-        channels=settings.channels,
-        temporal_kernels=settings.temporal_kernels,
-        memory=memory,
-        ahead=ahead,
-        kernel_size=settings.kernel_size,
-        stride=settings.stride,
-        temporal_stride=settings.temporal_stride,
-        frame_rate=frame_rate,
-        seed=seed,
-    )
+        return FactorizedCore(**common)
+    return QuadratureCore(temporal_kernels=settings.temporal_kernels, **common)
 
 
 def make_readout(settings: EncoderSettings, core: Core, *, n_rois: int, frame_size: tuple[int, int]) -> Readout:
