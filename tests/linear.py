@@ -101,5 +101,5 @@ def movie_prior(shape=SHAPE, mean=MEAN, **options):
 def sample_video(seed=0, shape=SHAPE):
     """A movie drawn from the prior."""
     prior = movie_prior(shape)
-    white = torch.randn(1, *prior.torus, generator=torch.Generator().manual_seed(seed))
+    white = torch.randn(1, *prior.coordinates, generator=torch.Generator().manual_seed(seed))
     return prior.video(white)[0].numpy()

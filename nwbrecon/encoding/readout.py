@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nwbrecon.encoding.parts import Readout, pair_energy
 from nwbrecon.encoding.trainable import Pace
@@ -126,9 +127,9 @@ class _LocalDrive(torch.autograd.Function):
     def forward(
         context: Any, places: Tensor, corners: Tensor, weights: Tensor, linear: Tensor, energy: Tensor
     ) -> Tensor:
-        local = places[corners[:, 0]].mul_(weights[:, 0, None, None])
-        for corner in range(1, 4):
-            local.addcmul_(places[corners[:, corner]], weights[:, corner, None, None])
+        # sums over bags read each place once; indexing would write it out first
+        local = functional.embedding_bag(corners, places.flatten(1), per_sample_weights=weights, mode="sum")
+        local = local.view(-1, *places.shape[1:])
         strength = pair_energy(local)
         context.save_for_backward(places, corners, weights, linear, energy, local, strength)
         return torch.baddbmm(strength @ energy[:, :, None], local, linear[:, :, None])[:, :, 0]
@@ -148,11 +149,17 @@ class _LocalDrive(torch.autograd.Function):
             of_local[..., :half].addcmul_(share, local[..., :half])
             of_local[..., half:].addcmul_(share, local[..., half:])
             if context.needs_input_grad[0]:
-                of_places = torch.zeros_like(places)
-                for corner in range(4):
-                    of_places.index_add_(0, corners[:, corner], of_local * weights[:, corner, None, None])
+                of_places = _of_places(of_local.flatten(1), corners, weights, len(places)).view_as(places)
             if context.needs_input_grad[2]:
                 of_weights = torch.stack(
                     [(of_local * places[corners[:, corner]]).sum(dim=(1, 2)) for corner in range(4)], dim=1
                 )
         return of_places, None, of_weights, of_linear, of_energy
+
+
+def _of_places(of_local: Tensor, corners: Tensor, weights: Tensor, n_places: int) -> Tensor:
+    """Add up what the ROIs around each place say, ``(roi, value)`` to ``(place, value)``, in the order of the ROIs."""
+    order = torch.argsort(corners.flatten(), stable=True)
+    first = torch.searchsorted(corners.flatten()[order], torch.arange(n_places, device=corners.device))
+    rois = order // corners.shape[1]
+    return functional.embedding_bag(rois, of_local, first, per_sample_weights=weights.flatten()[order], mode="sum")

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg, ndimage, optimize
+from scipy import linalg, optimize
+
+from nwbrecon.inversion.smoothing import smoothed
 
 __all__ = ["Blend", "fit_blend"]
 
@@ -125,12 +127,11 @@ def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: 
 def _bands(video: np.ndarray, frames: float) -> list[np.ndarray]:
     """Cut a movie ``(..., time, height, width)`` into bands, slow ones first, each from coarse to fine."""
     video = video.astype(np.float32)
-    still = (0,) * (video.ndim - 3)
-    slow = ndimage.gaussian_filter(video, (*still, frames, 0, 0), truncate=3.0)
+    slow = smoothed(video, (frames, 0, 0), truncate=3.0)
     parts = []
     for part in (slow, video - slow):
         sizes = [share * video.shape[-2] for share in _SPACE]
-        smooth = [ndimage.gaussian_filter(part, (*still, 0, size, size), mode="nearest") for size in sizes]
+        smooth = [smoothed(part, (0, size, size), "nearest") for size in sizes]
         parts += [smooth[0], *(fine - coarse for coarse, fine in zip(smooth, [*smooth[1:], part], strict=True))]
     return parts
 

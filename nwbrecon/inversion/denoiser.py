@@ -191,7 +191,7 @@ class DenoiserPrior(MoviePrior):
         return super().to(device)
 
     def negative_log_probability(self, white: Tensor) -> Evaluation:
-        """Half the squared length of the white coordinates ``(1, *torus)`` and the energy of their movie."""
+        """Half the squared length of the white ``(1, *coordinates)`` and the energy of their movie."""
         gaussian = super().negative_log_probability(white)
         white = white.detach().requires_grad_()
         energy = self.strength * self.denoiser.energy(self.video(white)).sum()

@@ -50,13 +50,11 @@ class Metric:
             by_lag = by_lag.index_select(axis, lags.clamp_max(by_lag.shape[axis] - 1)) * known
         # every frame of the clip adds its share to what is known of a component of the torus
         power = torch.fft.rfftn(by_lag).real.clamp_min(0) * (prior.shape[0] / math.prod(prior.torus))
-        self.torus = prior.torus
-        self.factor = 1 / (prior_weight + prior.amplitude**2 * power)
+        self.factor = 1 / (prior_weight + prior.amplitude**2 * power)[..., None]
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """Give the direction of steepest ascent under the metric, ``(1, *torus)`` as the gradient."""
-        axes = (1, 2, 3)
-        return torch.fft.irfftn(torch.fft.rfftn(gradient, dim=axes) * self.factor, s=self.torus, dim=axes)
+        """Give the direction of steepest ascent under the metric, ``(1, *coordinates)`` as the gradient."""
+        return gradient * self.factor
 
 
 def sensitivity(

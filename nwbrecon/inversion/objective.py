@@ -277,7 +277,7 @@ def _stretches(
 class Objective:
     """Negative log-posterior over the white coordinates of a prior, and over those of what else is unknown of a trial.
 
-    A point holds the coordinates of the movie, ``(1, *torus)``; where there is more to be found (behavior, a gain that
+    A point holds the coordinates of the movie, ``(1, *coordinates)``; where there is more to be found (behavior, a gain that
     the ROIs share), those of the movie and of each trial's unknowns one after the other, ``(coordinate,)``.
 
     Parameters
@@ -309,8 +309,8 @@ class Objective:
         return evaluate([self], [point])[0]
 
     def parts(self, point: Tensor) -> list[Tensor]:
-        """Coordinates of the movie ``(1, *torus)`` and of each unknown of a trial, of its shape."""
-        shapes = [(1, *self.prior.torus), *(one.shape for one in self.unknowns)]
+        """Coordinates of the movie ``(1, *coordinates)`` and of each unknown of a trial, of its shape."""
+        shapes = [(1, *self.prior.coordinates), *(one.shape for one in self.unknowns)]
         if len(shapes) == 1:
             return [point]
         sizes = [math.prod(shape) for shape in shapes]

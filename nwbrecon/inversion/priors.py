@@ -76,27 +76,30 @@ class Prior(ABC):
     shape
         Frames, rows and columns of the clip, margins included.
     torus
-        Frames, rows and columns of the white coordinates.
+        Frames, rows and columns of the torus that the clip is cut from.
+    coordinates
+        Shape of the white coordinates: frequencies of the torus (frames, rows, half of the columns), real and imaginary
+        part.
     amplitude
-        Amplitude of movies along each frequency of the torus, over that of white coordinates: the half spectrum of a
-        real Fourier transform, grey levels.
+        Amplitude of movies along each frequency, over that of white coordinates; grey levels.
     """
 
     shape: tuple[int, int, int]
     torus: tuple[int, ...]
+    coordinates: tuple[int, ...]
     amplitude: Tensor
 
     @abstractmethod
     def video(self, white: Tensor) -> Tensor:
-        """Color white coordinates ``(batch, *torus)``: video ``(batch, time, height, width)``, grey levels."""
+        """Color white coordinates ``(batch, *coordinates)``: video ``(batch, time, height, width)``, grey levels."""
 
     @abstractmethod
     def white(self, video: Tensor | np.ndarray) -> Tensor:
-        """Whiten a rough video ``(time, height, width)``: coordinates ``(1, *torus)`` of what is believed of it."""
+        """Whiten a rough video ``(time, height, width)``: ``(1, *coordinates)`` of what is believed of it."""
 
     @abstractmethod
     def negative_log_probability(self, white: Tensor) -> Evaluation:
-        """Negative log-probability at white coordinates ``(1, *torus)``, up to a constant, and its gradient there."""
+        """Negative log-probability at white ``(1, *coordinates)``, up to a constant, and its gradient there."""
 
     @abstractmethod
     def to(self, device: torch.device) -> Self:
@@ -109,6 +112,9 @@ class MoviePrior(Prior):
     A clip is ``mean + crop(A z)`` with white ``z``: the inversion searches over ``z``, in which the prior is a unit
     sphere and gradient methods converge in some twenty steps. The torus is larger than the clip since on one of its own
     size the last frame would neighbor the first, and the top row the bottom one.
+
+    ``A`` is a factor on each frequency, and so ``z`` are Fourier coefficients, in units in which they are as long as
+    white movies are: a gradient or a metric costs one transform less each way than it would over pixels.
 
     Parameters
     ----------
@@ -133,47 +139,52 @@ class MoviePrior(Prior):
         # what was below the floor has raised the variance of pixels
         self.amplitude *= math.sqrt(max(float(covariance[0, 0, 0]), 1e-12) / self.variance)
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
+        self.coordinates = (*self.amplitude.shape, 2)
+        self._twice = torch.from_numpy(np.sqrt(_multiplicity(self.torus[2]))).float()
 
     def to(self, device: torch.device) -> Self:
         """Move to a device; gives itself."""
-        self.amplitude, self.mean = self.amplitude.to(device), self.mean.to(device)
+        self.amplitude, self.mean, self._twice = (
+            one.to(device) for one in (self.amplitude, self.mean, self._twice)
+        )
         return self
 
     def video(self, white: Tensor) -> Tensor:
-        """White coordinates ``(batch, *torus)`` to video ``(batch, time, height, width)``, grey levels."""
-        axes = (1, 2, 3)
-        colored = torch.fft.irfftn(
-            torch.fft.rfftn(white, dim=axes, norm="ortho") * self.amplitude, s=self.torus, dim=axes, norm="ortho"
-        )
+        """White ``(batch, *coordinates)`` to video ``(batch, time, height, width)``, grey levels."""
+        spectrum = torch.view_as_complex(white * (self.amplitude / self._twice)[..., None])
+        colored = torch.fft.irfftn(spectrum, s=self.torus, dim=(1, 2, 3), norm="ortho")
         return self.mean + colored[:, : self.shape[0], : self.shape[1], : self.shape[2]]
 
     def white(self, video: Tensor | np.ndarray) -> Tensor:
-        """White coordinates ``(1, *torus)`` of what is to be believed of a rough video ``(time, height, width)``.
+        """White ``(1, *coordinates)`` of what is to be believed of a rough video ``(time, height, width)``.
 
         The Wiener filter for white noise as strong as the prior itself: what the video says in coarse and slow
         components is kept, and what it says in fine and fast ones, where movies have little, is not.
         """
-        axes = (1, 2, 3)
         deviation = torch.as_tensor(video, dtype=torch.float32, device=self.amplitude.device) - self.mean
-        known = self.amplitude.new_zeros(1, *self.torus)
-        known[0, : self.shape[0], : self.shape[1], : self.shape[2]] = deviation
-        gain = self.amplitude / (self.amplitude**2 + self.variance)
-        return torch.fft.irfftn(
-            torch.fft.rfftn(known, dim=axes, norm="ortho") * gain, s=self.torus, dim=axes, norm="ortho"
-        )
+        spectrum = torch.view_as_real(torch.fft.rfftn(deviation, s=self.torus, norm="ortho"))
+        gain = self.amplitude * self._twice / (self.amplitude**2 + self.variance)
+        return (spectrum * gain[..., None])[None]
 
     def negative_log_probability(self, white: Tensor) -> Evaluation:
-        """Half the squared length of the white coordinates ``(1, *torus)``, and its gradient."""
+        """Half the squared length of the white ``(1, *coordinates)``, and its gradient."""
         white = white.detach()
         return Evaluation(0.5 * float((white * white).sum()), white)
 
     @property
     def variance(self) -> float:
         """Variance of every pixel under the prior (grey levels squared)."""
-        weights = np.ones(tuple(self.amplitude.shape))
-        # the half spectrum holds every column but the first (and the last of an even length) once for two
-        weights[..., 1 : (self.torus[2] + 1) // 2] = 2
-        return float((self.amplitude.cpu().numpy() ** 2 * weights).sum() / np.prod(self.torus))
+        power = self.amplitude.cpu().numpy() ** 2 * _multiplicity(self.torus[2])
+        return float(power.sum() / np.prod(self.torus))
+
+
+def _multiplicity(columns: int) -> np.ndarray:
+    """How many columns of a whole spectrum each one of the half spectrum stands for."""
+    multiplicity = np.full(columns // 2 + 1, 2.0)
+    multiplicity[0] = 1
+    if columns % 2 == 0:
+        multiplicity[-1] = 1
+    return multiplicity
 
 
 def _flip(circular: np.ndarray, rows: bool, columns: bool) -> np.ndarray:

@@ -140,7 +140,7 @@ class Reconstructor:
             )
         self.prior, self.margins = prior, margins
         self.objective = Objective(evidence, prior, prior_weight=prior_weight, chosen=chosen)
-        start = torch.zeros(1, *prior.torus, device=prior.amplitude.device) if start is None else start
+        start = torch.zeros(1, *prior.coordinates, device=prior.amplitude.device) if start is None else start
         self._start = self.objective.point([start]) if start.dim() > 1 else start
         self._metric = None if sensitivity is None else self.objective.metric(Metric(sensitivity, prior, prior_weight))
         self._built_from = (prior_weight, chosen, sensitivity, optimizer)

@@ -42,7 +42,7 @@ SEARCH = 3
 """To be raised when the same settings come to mean another search: work that was kept before is then not taken up."""
 
 # directions in which the Fisher information is probed
-_PROBES = 4
+_PROBES = 2
 
 
 @dataclass

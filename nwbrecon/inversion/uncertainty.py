@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from scipy import fft, ndimage, optimize, stats
 
+from nwbrecon.inversion.smoothing import smoothed
+
 __all__ = ["ErrorModel", "error_features", "fit_error_model", "share_left"]
 
 FEATURE_NAMES = ("constant", "left by the responses", "local contrast", "change over time", "disagreement")
@@ -32,6 +34,8 @@ _PIXELS_PER_CLIP = 5000
 _OPTIMISM, _OPTIMISM_SPREAD = 0.25, 0.1
 # the power of the share of the prior's variance that is left which says how much of a pixel's error is the prior's
 _TO_PRIOR = 3
+# logarithms of powers that are taken for the same
+_ALIKE = 0.05
 
 
 def share_left(information: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -68,9 +72,13 @@ def share_left(information: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         )
     positive = spectrum > 0
     spectrum, weights = spectrum[positive], (weights * spectrum)[positive]
-    weights /= weights.sum()
+    # of frequencies whose power hardly differs the mean serves
+    alike = np.round(np.log(spectrum) / _ALIKE).astype(np.int64)
+    alike -= alike.min()
+    total, power = np.bincount(alike, weights), np.bincount(alike, weights * spectrum)
+    weights, spectrum = total[total > 0] / total.sum(), (power / np.where(total > 0, total, 1))[total > 0]
     grid = np.geomspace(1e-4, 1e8, 128) / spectrum.max()
-    left = [float((weights / (1 + level * spectrum)).sum()) for level in grid]
+    left = (weights / (1 + grid[:, None] * spectrum)).sum(axis=1)
     return np.interp(np.log(np.maximum(information, grid[0])), np.log(grid), left)
 
 
@@ -97,13 +105,13 @@ def error_features(
         variance, of contrast nearby, of change within a second, and of how far the two movies are from each other.
     """
     # random probes leave speckle that no receptive field has
-    left = np.log(share_left(ndimage.gaussian_filter(information, (6.0, 2.0, 2.0)), covariance))
+    left = np.log(share_left(smoothed(information, (6.0, 2.0, 2.0)), covariance))
     nearby = ndimage.uniform_filter(video, (1, 5, 5))
     contrast = np.sqrt(np.clip(ndimage.uniform_filter(video**2, (1, 5, 5)) - nearby**2, 0, None))
     within = (12.0, 1.0, 1.0)
-    slow = ndimage.gaussian_filter(video, within)
-    change = np.sqrt(np.clip(ndimage.gaussian_filter(video**2, within) - slow**2, 0, None))
-    apart = np.sqrt(ndimage.gaussian_filter((inverted - decoded) ** 2, (5.0, 6.0, 6.0)))
+    slow = smoothed(video, within)
+    change = np.sqrt(np.clip(smoothed(video**2, within) - slow**2, 0, None))
+    apart = np.sqrt(smoothed((inverted - decoded) ** 2, (5.0, 6.0, 6.0)))
     return np.stack([np.ones_like(left), left, np.log(contrast + 1), np.log(change + 2), np.log(apart + 2)]).astype(
         np.float32
     )

@@ -157,7 +157,7 @@ def test_in_a_linear_gaussian_world_movie_and_behavior_are_those_of_the_joint_po
     ]
     prior = movie_prior()
     fit = Reconstructor(
-        witnesses, prior, Margins(0, 0), start=torch.zeros(1, *prior.torus, dtype=torch.float64), prior_weight=0.7
+        witnesses, prior, Margins(0, 0), start=torch.zeros(1, *prior.coordinates, dtype=torch.float64), prior_weight=0.7
     )
     fit.run(300, tolerance=1e-10)
 
@@ -243,7 +243,7 @@ def test_the_gradient_is_that_of_finite_differences(kind):
     evidence = [*(witness(first, part) for part in stretches), witness(second, slice(0, frames))]
     objective = Objective(evidence, movie, prior_weight=0.7)
     assert objective.unknowns == [first, second]
-    white = torch.randn(1, *movie.torus, generator=generator, dtype=torch.float64)
+    white = torch.randn(1, *movie.coordinates, generator=generator, dtype=torch.float64)
     point = objective.point([white, *(torch.randn(one.shape, generator=generator).double() for one in (first, second))])
     evaluation = objective(point)
     hidden = torch.arange(len(point)) >= white.numel()

@@ -25,7 +25,7 @@ def random_denoiser(seed=0):
 def gaussian():
     """A denoiser of Gaussian movies, and some of these that it has not seen, as coarse as it looks at them."""
     prior = movie_prior(PATCH, scales=SCALES)
-    white = torch.randn(300, *prior.torus, generator=torch.Generator().manual_seed(0))
+    white = torch.randn(300, *prior.coordinates, generator=torch.Generator().manual_seed(0))
     movies = prior.video(white)
     return train_denoiser(list(movies[:260].numpy()), steps=120), coarse(movies[260:]).numpy()
 
@@ -71,10 +71,10 @@ def test_the_gradient_of_the_objective_is_that_of_finite_differences():
     evidence = [responses_to(LinearEncoder.random(6), sample_video(), noise=1.0)]
     objective = Objective(evidence, prior, prior_weight=0.7)
     generator = torch.Generator().manual_seed(3)
-    white = torch.randn(1, *prior.torus, generator=generator, dtype=torch.float64)
+    white = torch.randn(1, *prior.coordinates, generator=generator, dtype=torch.float64)
     gradient = objective(white).gradient
     for _ in range(4):
-        direction = torch.randn(1, *prior.torus, generator=generator, dtype=torch.float64)
+        direction = torch.randn(1, *prior.coordinates, generator=generator, dtype=torch.float64)
         forth, back = (objective(white + sign * 1e-4 * direction).value for sign in (1, -1))
         assert (forth - back) / 2e-4 == pytest.approx(float((gradient * direction).sum()), rel=1e-5, abs=1e-3)
 
@@ -86,7 +86,7 @@ def test_it_adds_to_the_gaussian():
         DenoiserPrior(covariance(), SHAPE, 110.0, denoiser, strength=0.0),
         DenoiserPrior(covariance(), SHAPE, 110.0, denoiser, strength=0.5),
     )
-    white = torch.randn(1, *gaussian.torus, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    white = torch.randn(1, *gaussian.coordinates, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     plain, none, some = (prior.negative_log_probability(white) for prior in (gaussian, without, with_it))
     assert none.value == plain.value == pytest.approx(0.5 * float(white.square().sum()))
     torch.testing.assert_close(none.gradient, plain.gradient)
@@ -160,7 +160,7 @@ def test_on_a_gpu_it_is_the_same(gpu, gaussian):
         )
         for device in ("cpu", gpu)
     ]
-    white = torch.randn(1, *priors[0].torus, generator=torch.Generator().manual_seed(0))
+    white = torch.randn(1, *priors[0].coordinates, generator=torch.Generator().manual_seed(0))
     here, there = (prior.negative_log_probability(white.to(prior.amplitude.device)) for prior in priors)
     assert there.value == pytest.approx(here.value, rel=1e-3)
     torch.testing.assert_close(there.gradient.cpu(), here.gradient, rtol=1e-2, atol=1e-2)

@@ -24,7 +24,7 @@ def evidence():
 
 
 def noise(prior, seed):
-    return torch.randn(1, *prior.torus, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(1, *prior.coordinates, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_backprojections_have_the_fisher_information_for_covariance(evidence):
@@ -80,7 +80,7 @@ def test_a_search_with_it_needs_fewer_evaluations_to_the_posterior_mean(prior_we
     needed = {}
     for name, known in (("plain", None), ("metric", sensitivity_of(evidence))):
         prior = movie_prior()
-        start = torch.zeros(1, *prior.torus, dtype=torch.float64)
+        start = torch.zeros(1, *prior.coordinates, dtype=torch.float64)
         options = {"prior_weight": prior_weight, "start": start, "sensitivity": known}
         fit = Reconstructor([evidence], prior, Margins(0, 0), **options)
         first = np.abs(fit.video - expected).mean()
@@ -92,7 +92,7 @@ def test_a_search_with_it_needs_fewer_evaluations_to_the_posterior_mean(prior_we
 
 def test_it_changes_the_way_and_not_the_end(evidence):
     prior = movie_prior()
-    start = torch.zeros(1, *prior.torus, dtype=torch.float64)
+    start = torch.zeros(1, *prior.coordinates, dtype=torch.float64)
     fit = Reconstructor([evidence], prior, Margins(0, 0), start=start, sensitivity=0.1 * sensitivity_of(evidence))
     fit.run(400, tolerance=1e-12)
     np.testing.assert_allclose(fit.video, posterior_mean([evidence]).clip(0, 255), atol=0.5)

@@ -32,7 +32,7 @@ class Positive:
 
 
 def white_noise(prior, seed=0):
-    return torch.randn(1, *prior.torus, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(1, *prior.coordinates, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def assert_gradient(objective, white):

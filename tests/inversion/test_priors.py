@@ -55,7 +55,7 @@ def test_the_variance_stands_at_lag_zero():
 @pytest.mark.parametrize("shape", [SHAPE, (8, 6, 7)])
 def test_samples_have_the_covariance_asked_for(shape):
     prior = movie_prior(shape)
-    white = torch.randn(4000, *prior.torus, generator=torch.Generator().manual_seed(0))
+    white = torch.randn(4000, *prior.coordinates, generator=torch.Generator().manual_seed(0))
     samples = prior.video(white).flatten(1).double().numpy()
     np.testing.assert_allclose(samples.mean(axis=0), 110, atol=2.5)
     found, expected = np.cov(samples.T), pixel_covariance(shape)
@@ -68,7 +68,7 @@ def test_samples_have_the_covariance_asked_for(shape):
 def test_covariance_between_any_two_pixels_is_that_of_their_distance():
     # exactly, from the linear map itself
     prior = movie_prior((4, 3, 3))
-    basis = torch.eye(int(np.prod(prior.torus))).view(-1, *prior.torus)
+    basis = torch.eye(int(np.prod(prior.coordinates))).view(-1, *prior.coordinates)
     columns = (prior.video(basis) - prior.mean).flatten(1).double().numpy()
     np.testing.assert_allclose(columns.T @ columns, pixel_covariance((4, 3, 3)), atol=0.5)
 
@@ -79,7 +79,7 @@ def test_the_last_frame_does_not_neighbor_the_first():
     lags = np.arange(20)
     slow = 900 * np.exp(-lags / 4)[:, None, None] * np.exp(-np.indices((4, 4)).sum(axis=0) / 10)
     prior = MoviePrior(slow, shape, 0.0)
-    white = torch.randn(3000, *prior.torus, generator=torch.Generator().manual_seed(0))
+    white = torch.randn(3000, *prior.coordinates, generator=torch.Generator().manual_seed(0))
     samples = prior.video(white).numpy()
     time, rows = (
         np.mean(samples[:, -1] * samples[:, 0]) / 900,
@@ -111,7 +111,7 @@ def test_the_torus_leaves_room_and_suits_fourier():
 @pytest.mark.parametrize("mean", [90.0, np.random.default_rng(0).uniform(0, 255, SHAPE)])
 def test_white_zero_is_the_center(mean):
     prior = movie_prior(mean=mean)
-    video = prior.video(torch.zeros(2, *prior.torus))
+    video = prior.video(torch.zeros(2, *prior.coordinates))
     assert video.shape == (2, *SHAPE)
     np.testing.assert_allclose(video[1], np.broadcast_to(mean, SHAPE), rtol=1e-5)
 
@@ -129,11 +129,11 @@ def test_estimates_that_are_no_covariance_are_survived():
 def test_the_log_probability_is_that_of_the_covariance_of_pixels():
     # of what can be seen of the torus, the best: its negative log-density under the covariance of its pixels
     prior = movie_prior((4, 3, 3))
-    basis = torch.eye(int(np.prod(prior.torus)), dtype=torch.float64).view(-1, *prior.torus)
+    basis = torch.eye(int(np.prod(prior.coordinates)), dtype=torch.float64).view(-1, *prior.coordinates)
     coloring = (prior.video(basis) - prior.mean).flatten(1).T.double()
-    video = prior.video(torch.randn(1, *prior.torus, generator=torch.Generator().manual_seed(0)))
+    video = prior.video(torch.randn(1, *prior.coordinates, generator=torch.Generator().manual_seed(0)))
     deviation = (video - prior.mean).flatten().double()
-    white = torch.linalg.lstsq(coloring, deviation, driver="gelsd").solution.view(1, *prior.torus)
+    white = torch.linalg.lstsq(coloring, deviation, driver="gelsd").solution.view(1, *prior.coordinates)
     covariance_of_pixels = (coloring @ coloring.T).numpy()
     expected = 0.5 * deviation.numpy() @ np.linalg.solve(covariance_of_pixels, deviation.numpy())
     found = prior.negative_log_probability(white)
@@ -144,7 +144,7 @@ def test_the_log_probability_is_that_of_the_covariance_of_pixels():
 def test_a_rough_movie_gives_the_coordinates_of_what_is_to_be_believed_of_it():
     prior = movie_prior((24, 16, 18))
     generator = torch.Generator().manual_seed(0)
-    video = prior.video(torch.randn(1, *prior.torus, generator=generator))[0]
+    video = prior.video(torch.randn(1, *prior.coordinates, generator=generator))[0]
     noise = prior.variance**0.5 * torch.randn(video.shape, generator=generator)
     believed = prior.video(prior.white(video + noise))[0]
     # what is smooth is kept, and of the noise little

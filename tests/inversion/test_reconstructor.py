@@ -14,7 +14,7 @@ NO_MARGINS = Margins(0, 0)
 
 def fit_of(*evidence, prior=None, margins=NO_MARGINS, **options):
     prior = prior or movie_prior()
-    start = torch.zeros(1, *prior.torus, dtype=torch.float64)
+    start = torch.zeros(1, *prior.coordinates, dtype=torch.float64)
     return Reconstructor(evidence, prior, margins, **{"start": start} | options)
 
 

@@ -59,7 +59,7 @@ def test_the_other_kinds_stand_around_gray(small_setup):
         assert float(prior.mean) == pytest.approx(setup.mean)
     torch.testing.assert_close(learned.amplitude, plain.amplitude)
     assert general.variance == pytest.approx(2 * plain.variance, rel=1e-3)
-    white = torch.randn(1, *plain.torus, generator=torch.Generator().manual_seed(0))
+    white = torch.randn(1, *plain.coordinates, generator=torch.Generator().manual_seed(0))
     assert learned.negative_log_probability(white).value > plain.negative_log_probability(white).value
 
 

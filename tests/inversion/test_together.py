@@ -27,7 +27,7 @@ class Counting:
 
 def fits_of(encoder, count=4, witnesses=1, **options):
     prior = movie_prior()
-    start = torch.zeros(1, *prior.torus, dtype=torch.float64)
+    start = torch.zeros(1, *prior.coordinates, dtype=torch.float64)
     return [
         Reconstructor(
             [
@@ -130,7 +130,7 @@ def test_clips_of_different_lengths_are_not_mixed_up():
         for video, prior in zip(videos, (short, long, short), strict=True)
     ]
     points = [
-        torch.randn(1, *one.prior.torus, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        torch.randn(1, *one.prior.coordinates, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for seed, one in enumerate(objectives)
     ]
     encoder.batches.clear()

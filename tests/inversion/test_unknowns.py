@@ -45,7 +45,7 @@ def test_the_gradient_is_that_of_the_value():
     evidence, shared = witness(gain)
     objective = Objective([replace(evidence, shared=shared)], movie_prior(), prior_weight=0.7)
     generator = torch.Generator().manual_seed(0)
-    movie = torch.randn(1, *objective.prior.torus, generator=generator, dtype=torch.float64)
+    movie = torch.randn(1, *objective.prior.coordinates, generator=generator, dtype=torch.float64)
     point = objective.point([movie, torch.randn(shared.shape, generator=generator, dtype=torch.float64)])
     evaluation = objective(point)
     hidden = torch.arange(len(point)) >= movie.numel()

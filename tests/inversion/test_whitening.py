@@ -112,7 +112,7 @@ def test_the_gradient_is_that_of_finite_differences(kind):
     objective = Objective([replace(evidence, noise=noise).whitened(video, kind)], movie_prior(), prior_weight=0.7)
     generator = torch.Generator().manual_seed(0)
     white, *directions = (
-        torch.randn(1, *objective.prior.torus, generator=generator, dtype=torch.float64) for _ in range(4)
+        torch.randn(1, *objective.prior.coordinates, generator=generator, dtype=torch.float64) for _ in range(4)
     )
     gradient = objective(white).gradient
     for direction in directions:
