@@ -28,7 +28,7 @@ from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.config import EncoderSettings, InversionSettings
 from nwbrecon.encoding import EncoderEnsemble, VideoEncoder
 from nwbrecon.encoding.device import device_of
-from nwbrecon.inversion.objective import Margins, gather_evidence
+from nwbrecon.inversion.evidence import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.session import SignalKind

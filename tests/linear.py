@@ -5,7 +5,7 @@ import torch
 
 from nwbrecon.encoding.likelihoods import Gaussian
 from nwbrecon.encoding.observation import Observation
-from nwbrecon.inversion.objective import Evidence
+from nwbrecon.inversion.evidence import Evidence
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.session import SignalKind
 
@@ -103,3 +103,7 @@ def sample_video(seed=0, shape=SHAPE):
     prior = movie_prior(shape)
     white = torch.randn(1, *prior.coordinates, generator=torch.Generator().manual_seed(seed))
     return prior.video(white)[0].numpy()
+
+
+def white_noise(prior, seed=0):
+    return torch.randn(1, *prior.coordinates, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

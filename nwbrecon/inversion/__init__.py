@@ -1,7 +1,7 @@
 """Responses to video: inversion of an encoder under a prior, and linear decoders."""
 
 from nwbrecon.inversion.controls import ControlMovies, reconstruct_controls
-from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
+from nwbrecon.inversion.evidence import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.reconstruct import reconstruct
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions

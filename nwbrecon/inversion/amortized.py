@@ -106,7 +106,7 @@ class AmortizedDecoder:
         )
         known = np.isfinite(every)
         mean = np.where(known, every, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
-        given = torch.from_numpy(self.standardized(mean))[None].to(self.network.bump.device)
+        given = torch.from_numpy(self.standardized(mean))[None].to(self.network.device)
         movie = self.network(given)[:, None] * self.spread_video + self.mean_video
         # a step's movie is the mean over its frames: straight lines between their middles
         size = (n_steps * self.beat.frames, *aligned.frame_size)
@@ -222,7 +222,8 @@ def fit_amortized(
         schedule.step()
         if (batch + 1) % (_BATCHES // _PARTS) == 0:
             explained = _explained(decoder, examined, loss)
-            if sum(explained) > best:
+            # where no clips are known to examine it with, the last state is kept
+            if sum(explained) > best or not examined.movies:
                 best, decoder.explained, kept = sum(explained), explained, copy.deepcopy(network.state_dict())
     network.load_state_dict(kept)
     network.eval().requires_grad_(False)
@@ -241,7 +242,7 @@ def training_seconds(encoder: EncoderEnsemble, aligned: AlignedSession, evaluati
     """
     beat, grid = _beat(aligned.frame_rate), _grid(aligned.frame_size)
     network = DecoderNetwork(np.zeros((encoder.n_rois, 2)), grid, beat.lead, beat.tail).to(device_of(encoder))
-    responses = torch.zeros(1, beat.around(_STEPS), encoder.n_rois, device=network.bump.device)
+    responses = torch.zeros(1, beat.around(_STEPS), encoder.n_rois, device=network.device)
     started = time.perf_counter()
     network(responses).sum().backward()
     lesson = time.perf_counter() - started
@@ -390,7 +391,7 @@ class _Loss(torch.nn.Module):
 @torch.no_grad()
 def _explained(decoder: AmortizedDecoder, recorded: _Recorded, loss: _Loss) -> tuple[float, float]:
     """Share of the variance of recorded movies, and of that of their changes, that the decoder explains."""
-    device, left, there = decoder.network.bump.device, np.zeros(2), np.zeros(2)
+    device, left, there = decoder.network.device, np.zeros(2), np.zeros(2)
     for trial, movie in recorded.movies.items():
         responses = torch.from_numpy(decoder.standardized(recorded.responses[trial]))[None].to(device)
         shown = torch.from_numpy((movie - decoder.mean_video) / decoder.spread_video)[None].to(device)

@@ -17,7 +17,7 @@ from nwbrecon.encoding.device import device_of
 from nwbrecon.encoding.encoder import look_ahead
 from nwbrecon.encoding.observation import Window, window_video
 from nwbrecon.errors import InversionError
-from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
+from nwbrecon.inversion.evidence import Evidence, Margins, gather_evidence
 
 __all__ = ["backprojections", "behavior_backprojections", "fisher_information", "information_coverage", "shown"]
 

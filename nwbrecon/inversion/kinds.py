@@ -12,8 +12,8 @@ import numpy as np
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import InversionSettings
 from nwbrecon.inversion.denoiser import Denoiser, train_denoiser
+from nwbrecon.inversion.evidence import Margins
 from nwbrecon.inversion.natural import NATURAL
-from nwbrecon.inversion.objective import Margins
 from nwbrecon.inversion.selection import Candidates, Choice, Judged, choose_by_held_out
 
 __all__ = ["PLAIN", "REFUSED_BELOW", "denoiser_of", "generic_covariance", "kinds_of", "without_inventors"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ FINE = 2
 # steps of responses that a ROI's own weights look at: as many before a step as after it, and these
 _LAGS, _BEFORE = 8, 2
 _CHANNELS = (32, 48, 64)
-# width of the bump through which a ROI speaks to the maps (cells)
-_SPREAD = 0.7
+# width of the bump through which a ROI speaks to the maps (cells), and what it is at least where it is not nothing
+_SPREAD, _FAINT = 0.7, 0.01
 
 
 class DecoderNetwork(nn.Module):
@@ -27,6 +28,7 @@ class DecoderNetwork(nn.Module):
     A ROI's weights over lags and channels are its own; convolutions in space, then in time, are the same everywhere.
     Coarse levels (U-net: Ronneberger, Fischer & Brox 2015, MICCAI 234-241; space apart from time: Tran et al. 2018,
     CVPR 6450-6459) see the whole screen and several seconds: what stands still is told by all that is said of it.
+    Channels are last in memory everywhere, so that convolutions in time are matrix products.
 
     Parameters
     ----------
@@ -38,18 +40,12 @@ class DecoderNetwork(nn.Module):
         Steps of responses before the first and after the last step that is decoded.
     """
 
-    bump: Tensor
-
     def __init__(self, positions: np.ndarray, grid: tuple[int, int], lead: int, tail: int) -> None:
         super().__init__()
         self.grid, self.lead, self.tail = grid, lead, tail
-        rows, columns = np.indices(grid).reshape(2, -1)
-        distance = (rows - positions[:, :1]) ** 2 + (columns - positions[:, 1:]) ** 2
-        # the nearest cell hears even a ROI whose field is outside
-        bump = np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)) / _SPREAD**2)
-        bump /= np.sqrt((bump**2).sum(axis=1, keepdims=True))
+        bump = _bumps(positions, grid)
         # of the positions, and so not kept
-        self.register_buffer("bump", torch.from_numpy(bump).float(), persistent=False)
+        self.to_cells, self.to_rois = _Bags(bump.T), _Bags(bump)
         n_rois = len(positions)
         # of the order of one on the maps, however many ROIs speak to a cell
         size = 0.3 / (_LAGS * max(1.0, n_rois / 100)) ** 0.5
@@ -58,12 +54,17 @@ class DecoderNetwork(nn.Module):
         pairs = [*pairwise(_CHANNELS)]
         self.first = _Block(_CHANNELS[0], _CHANNELS[0])
         self.down = nn.ModuleList([_Block(near, far) for near, far in pairs])
-        self.across = nn.ModuleList([nn.Conv3d(far, near, 1) for near, far in pairs])
+        self.across = nn.ModuleList([nn.Linear(far, near) for near, far in pairs])
         self.up = nn.ModuleList([_Block(near, near) for near, _ in pairs])
-        self.out = nn.Conv3d(_CHANNELS[0], FINE**2, (1, 3, 3), padding=(0, 1, 1))
+        self.out = nn.Conv2d(_CHANNELS[0], FINE**2, 3, padding=1)
         # it begins at the mean movie
         nn.init.zeros_(self.out.weight)
         self.mean = nn.Parameter(torch.zeros(FINE * grid[0], FINE * grid[1]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.bias.device
 
     def forward(self, responses: Tensor) -> Tensor:
         """Decode standardized responses.
@@ -81,22 +82,20 @@ class DecoderNetwork(nn.Module):
         batch, steps, n_rois = responses.shape
         padded = functional.pad(responses, (0, 0, _BEFORE, _LAGS - _BEFORE - 1))
         driven = torch.einsum("btrl,rlc->rbtc", padded.unfold(1, _LAGS, 1), self.drive)
-        maps = (self.bump.T @ driven.reshape(n_rois, -1)).view(*self.grid, batch, steps, -1)
-        levels = [self.first(maps.permute(2, 4, 3, 0, 1).contiguous() + self.bias.view(-1, 1, 1, 1))]
+        maps: Tensor = _Spread.apply(driven.reshape(n_rois, -1), self.to_cells, self.to_rois)  # type: ignore[no-untyped-call]
+        maps = maps.view(*self.grid, batch, steps, -1).permute(2, 3, 0, 1, 4) + self.bias
+        levels = [self.first(maps.contiguous())]
         for block in self.down:
-            halves = [min(2, size) for size in levels[-1].shape[2:]]
-            levels.append(block(functional.avg_pool3d(levels[-1], halves, ceil_mode=True, count_include_pad=False)))
+            levels.append(block(_halved(levels[-1])))
         made = levels.pop()
         for across, block in zip(reversed(self.across), reversed(self.up), strict=True):
             near: Tensor = levels.pop()
-            coarse = functional.interpolate(across(made), size=near.shape[2:], mode="trilinear", align_corners=False)
-            made = block(coarse + near)
-        made = self.out(made[:, :, self.lead : steps - self.tail])
-        # one pixel of every cell's square after the other goes to its row and column
+            made = block(near + _enlarged(across(made), near))
         rows, columns = self.grid
-        squares = made.reshape(batch, FINE, FINE, -1, rows, columns).permute(0, 3, 4, 1, 5, 2)
-        movie = squares.reshape(batch, -1, FINE * rows, FINE * columns)
-        return movie + self.mean
+        made = _in_space(self.out, made[:, self.lead : steps - self.tail])
+        # one pixel of every cell's square after the other goes to its row and column
+        squares = made.reshape(batch, -1, rows, columns, FINE, FINE).permute(0, 1, 2, 4, 3, 5)
+        return squares.reshape(batch, -1, FINE * rows, FINE * columns) + self.mean
 
 
 class _Block(nn.Module):
@@ -104,10 +103,77 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.space = nn.Conv3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1))
-        self.time = nn.Conv3d(outputs, outputs, (3, 1, 1), padding=(1, 0, 0))
-        self.mix = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.space = nn.Conv2d(inputs, outputs, 3, padding=1)
+        # of the step before, the step and the step after
+        self.time = nn.Linear(3 * outputs, outputs)
+        self.mix = nn.Linear(inputs, outputs) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = functional.relu(self.time(functional.relu(self.space(x))))
-        return self.mix(x) + changed
+        """``(batch, step, row, column, channel)`` to the same, with other channels."""
+        near = functional.pad(functional.relu(_in_space(self.space, x)), (0, 0, 0, 0, 0, 0, 1, 1))
+        changed = functional.relu(self.time(torch.cat([near[:, :-2], near[:, 1:-1], near[:, 2:]], dim=-1)))
+        mixed: Tensor = self.mix(x)
+        return mixed + changed
+
+
+def _in_space(convolution: nn.Module, x: Tensor) -> Tensor:
+    """Convolve every step of ``(batch, step, row, column, channel)``."""
+    found: Tensor = convolution(x.flatten(0, 1).permute(0, 3, 1, 2))
+    return found.permute(0, 2, 3, 1).reshape(*x.shape[:4], -1)
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Means over two steps, rows and columns of ``(batch, step, row, column, channel)``."""
+    halves = [min(2, size) for size in x.shape[1:4]]
+    pooled = functional.avg_pool3d(x.permute(0, 4, 1, 2, 3), halves, ceil_mode=True, count_include_pad=False)
+    return pooled.permute(0, 2, 3, 4, 1).contiguous()
+
+
+def _enlarged(coarse: Tensor, like: Tensor) -> Tensor:
+    """Interpolate ``(batch, step, row, column, channel)`` to as many steps, rows and columns as another has."""
+    fine = functional.interpolate(coarse.permute(0, 4, 1, 2, 3), size=like.shape[1:4], mode="trilinear")
+    return fine.permute(0, 2, 3, 4, 1)
+
+
+def _bumps(positions: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """How loud each ROI is in each cell: ``(roi, cell)``, of unit length."""
+    rows, columns = np.indices(grid).reshape(2, -1)
+    distance = (rows - positions[:, :1]) ** 2 + (columns - positions[:, 1:]) ** 2
+    # the nearest cell hears even a ROI whose field is outside
+    bumps = np.exp(-0.5 * (distance - distance.min(axis=1, keepdims=True)) / _SPREAD**2)
+    bumps[bumps < _FAINT] = 0
+    return bumps / np.sqrt((bumps**2).sum(axis=1, keepdims=True))
+
+
+class _Bags(nn.Module):
+    """A matrix of few entries, by which rows of another are added up."""
+
+    index: Tensor
+    first: Tensor
+    weights: Tensor
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        super().__init__()
+        row, column = np.nonzero(matrix)
+        self.register_buffer("index", torch.from_numpy(column), persistent=False)
+        self.register_buffer("first", torch.from_numpy(np.searchsorted(row, np.arange(len(matrix)))), persistent=False)
+        self.register_buffer("weights", torch.from_numpy(matrix[row, column]).float(), persistent=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Product of the matrix with ``rows``."""
+        return functional.embedding_bag(
+            self.index, rows, self.first, per_sample_weights=self.weights.to(rows), mode="sum"
+        )
+
+
+class _Spread(torch.autograd.Function):
+    """Product with a matrix of few entries, of which the transposed one is known."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, matrix: _Bags, transposed: _Bags) -> Tensor:
+        context.transposed = transposed
+        return matrix(rows)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return context.transposed(gradients[0].contiguous()), None, None

@@ -144,9 +144,7 @@ class MoviePrior(Prior):
 
     def to(self, device: torch.device) -> Self:
         """Move to a device; gives itself."""
-        self.amplitude, self.mean, self._twice = (
-            one.to(device) for one in (self.amplitude, self.mean, self._twice)
-        )
+        self.amplitude, self.mean, self._twice = (one.to(device) for one in (self.amplitude, self.mean, self._twice))
         return self
 
     def video(self, white: Tensor) -> Tensor:

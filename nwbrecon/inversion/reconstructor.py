@@ -16,9 +16,10 @@ from torch import Tensor
 from nwbrecon.encoding.validation import validate_once
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion.behavior import BehaviorPrior
+from nwbrecon.inversion.evidence import Evidence, Margins
 from nwbrecon.inversion.keeping import identity, read_search, write_search
 from nwbrecon.inversion.metric import Metric
-from nwbrecon.inversion.objective import Evidence, Margins, Objective
+from nwbrecon.inversion.objective import Objective
 from nwbrecon.inversion.optimizers import OPTIMIZERS, Evaluation, Optimizer
 from nwbrecon.inversion.priors import Prior
 from nwbrecon.inversion.unknowns import GainPrior

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nwbrecon.inversion.blending import fit_blend
-from nwbrecon.inversion.objective import Evidence, Margins
+from nwbrecon.inversion.evidence import Evidence, Margins
 from nwbrecon.inversion.priors import Prior
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.progress import progress

@@ -15,10 +15,10 @@ from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.amortized import fit_amortized
 from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import fit_blend
+from nwbrecon.inversion.evidence import Evidence, Margins
 from nwbrecon.inversion.information import information_coverage
 from nwbrecon.inversion.kinds import denoiser_of, generic_covariance, kinds_of, without_inventors
 from nwbrecon.inversion.metric import behavior_sensitivity, sensitivity
-from nwbrecon.inversion.objective import Evidence, Margins
 from nwbrecon.inversion.priors import Prior, autocovariance
 from nwbrecon.inversion.ridge import RidgeDecoder, fit_ridge
 from nwbrecon.inversion.selection import (

@@ -19,8 +19,8 @@ from nwbrecon.inversion.amortized import AmortizedDecoder, kept_arrays, read_dec
 from nwbrecon.inversion.behavior import BehaviorModel
 from nwbrecon.inversion.blending import Blend
 from nwbrecon.inversion.denoiser import Denoiser, DenoiserPrior
+from nwbrecon.inversion.evidence import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.information import fisher_information
-from nwbrecon.inversion.objective import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, Prior
 from nwbrecon.inversion.reconstructor import Outcome, Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder

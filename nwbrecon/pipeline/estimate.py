@@ -21,8 +21,8 @@ from nwbrecon.inversion import Reconstructor
 from nwbrecon.inversion.amortized import training_seconds
 from nwbrecon.inversion.denoiser import STEPS as STEPS_OF_DENOISER
 from nwbrecon.inversion.denoiser import train_denoiser
+from nwbrecon.inversion.evidence import Margins, gather_evidence
 from nwbrecon.inversion.kinds import kinds_of
-from nwbrecon.inversion.objective import Margins, gather_evidence
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
 from nwbrecon.inversion.settling import CALIBRATION_CLIPS, CALIBRATION_FILMS
 from nwbrecon.inversion.setup import INVERTED

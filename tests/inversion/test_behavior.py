@@ -14,8 +14,9 @@ from nwbrecon.encoding.observation import Observation
 from nwbrecon.errors import SettingsError
 from nwbrecon.inversion import reconstruct
 from nwbrecon.inversion.behavior import BehaviorModel, BehaviorPrior
+from nwbrecon.inversion.evidence import Evidence, Margins
 from nwbrecon.inversion.metric import behavior_sensitivity
-from nwbrecon.inversion.objective import Evidence, Margins, Objective
+from nwbrecon.inversion.objective import Objective
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.inversion.selection import Candidates, Judged
 from nwbrecon.inversion.settling import make_setup
@@ -267,7 +268,9 @@ def test_the_metric_is_the_inverse_of_the_hessian_of_behavior_that_does_not_chan
     np.testing.assert_allclose(prior.metric(gradient), gradient / (2 + 3.0 * share), rtol=1e-4)
 
 
-INFERRED = InversionSettings(prior_weight=1.0, iterations=6, uncertainty=False, device="cpu", behavior="inferred")
+INFERRED = InversionSettings(
+    decoder="ridge", prior_weight=1.0, iterations=6, uncertainty=False, device="cpu", behavior="inferred"
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from nwbrecon.config import ControlSettings
 from nwbrecon.errors import InversionError
 from nwbrecon.inversion import controls, fit_ridge, reconstruct_controls
 from nwbrecon.inversion.controls import chosen_items
-from nwbrecon.inversion.objective import gather_evidence
+from nwbrecon.inversion.evidence import gather_evidence
 from nwbrecon.inversion.setup import invert
 from nwbrecon.metrics import pixel_correlation
 from nwbrecon.progress import progress_shown

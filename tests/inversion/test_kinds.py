@@ -8,9 +8,9 @@ from linear import SHAPE, LinearEncoder, covariance, movie_prior, responses_to, 
 from nwbrecon.config import InversionSettings
 from nwbrecon.inversion import kinds
 from nwbrecon.inversion.denoiser import train_denoiser
+from nwbrecon.inversion.evidence import Margins
 from nwbrecon.inversion.kinds import denoiser_of, generic_covariance, kinds_of, without_inventors
 from nwbrecon.inversion.natural import NATURAL
-from nwbrecon.inversion.objective import Margins
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.selection import Candidates, Choice, Judged, choose_by_held_out
 

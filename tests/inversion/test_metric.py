@@ -4,9 +4,9 @@ import torch
 from linear import SHAPE, LinearEncoder, design, movie_prior, posterior_mean, responses_to, sample_video
 from small import FRAME_SIZE
 
+from nwbrecon.inversion.evidence import Margins
 from nwbrecon.inversion.information import backprojections
 from nwbrecon.inversion.metric import Metric, power_by_lag, sensitivity
-from nwbrecon.inversion.objective import Margins
 from nwbrecon.inversion.reconstructor import Reconstructor
 
 

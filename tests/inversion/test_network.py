@@ -19,9 +19,16 @@ def test_a_movie_of_the_steps_that_are_decoded(grid, steps):
 
 
 def test_rois_speak_where_they_see():
-    bump = network().bump.view(3, 4, 5)
+    bump = network().to_cells(torch.eye(3)).T.view(3, 4, 5)
     assert [divmod(int(one.argmax()), 5) for one in bump] == [(0, 0), (2, 4), (0, 4)]
     torch.testing.assert_close(bump.square().sum(dim=(1, 2)), torch.ones(3))
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    made = network((2, 3), lead=1, tail=1).double()
+    torch.nn.init.normal_(made.out.weight)
+    responses = torch.randn(1, 4, 3, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(made, (responses,), atol=1e-6)
 
 
 def test_untrained_it_gives_one_picture_whatever_is_answered():

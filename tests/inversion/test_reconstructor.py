@@ -6,7 +6,7 @@ import torch
 from linear import MEAN, SHAPE, LinearEncoder, movie_prior, posterior_mean, responses_to, sample_video
 
 from nwbrecon.errors import InversionError
-from nwbrecon.inversion.objective import Margins
+from nwbrecon.inversion.evidence import Margins
 from nwbrecon.inversion.reconstructor import Reconstructor
 
 NO_MARGINS = Margins(0, 0)

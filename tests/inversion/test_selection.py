@@ -3,7 +3,7 @@ import pytest
 import torch
 from linear import MEAN, SHAPE, LinearEncoder, covariance, movie_prior, responses_to, sample_video
 
-from nwbrecon.inversion.objective import Margins
+from nwbrecon.inversion.evidence import Margins
 from nwbrecon.inversion.priors import MoviePrior
 from nwbrecon.inversion.selection import (
     Candidates,

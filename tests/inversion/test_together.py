@@ -3,7 +3,8 @@ import pytest
 import torch
 from linear import LinearEncoder, movie_prior, responses_to, sample_video
 
-from nwbrecon.inversion.objective import Margins, Objective, evaluate
+from nwbrecon.inversion.evidence import Margins
+from nwbrecon.inversion.objective import Objective, evaluate
 from nwbrecon.inversion.reconstructor import Reconstructor
 from nwbrecon.inversion.together import search_together
 

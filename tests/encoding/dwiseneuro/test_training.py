@@ -183,7 +183,13 @@ def test_it_is_scored_and_inverted_like_any_other(aligned, trained):
     trained = copy.copy(trained)
     trained.gate = trained.gate | {"sees": True}
     settings = InversionSettings(
-        prior="ridge", prior_weight=1.0, iterations=2, uncertainty=False, device="cpu", choose_by="held-out"
+        decoder="ridge",
+        prior="ridge",
+        prior_weight=1.0,
+        iterations=2,
+        uncertainty=False,
+        device="cpu",
+        choose_by="held-out",
     )
     (trial, *_) = aligned.trials_in("test")
     made = reconstruct(trained, aligned, [trial], settings)
