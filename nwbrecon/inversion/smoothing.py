@@ -53,7 +53,7 @@ def smoothed(
         elif axis == -2:
             video = matrix @ video
         else:
-            flat = video.reshape(*video.shape[:-2], -1)
+            flat = video.reshape(*video.shape[:-2], video.shape[-2] * video.shape[-1])
             video = (matrix @ flat).reshape(video.shape)
     return video
 
