@@ -231,7 +231,7 @@ def _inversion(
 
     # a search evaluates where it starts and to find its first length; a probe for the uncertainty is half an evaluation
     whitened = 1.0 if settings.noise == "dispersion" else 1.5
-    clip = (settings.iterations + 2) * whitened + (2 if settings.uncertainty else 0)
+    clip = (settings.iterations + 2) * whitened + (1 if settings.uncertainty else 0)
     kinds = len(kinds_of(settings))
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
     n_validation = len(aligned.trials_in("validation"))
