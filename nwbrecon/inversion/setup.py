@@ -38,7 +38,7 @@ Showing = tuple[tuple[int, ...], ...]
 INVERTED = ("map", "fast")
 """Presets that search for the movie under a prior: they differ by what their settings default to."""
 
-SEARCH = 3
+SEARCH = 4
 """To be raised when the same settings come to mean another search: work that was kept before is then not taken up."""
 
 # directions in which the Fisher information is probed
