@@ -34,11 +34,11 @@ _STEP, _LEAD, _TAIL = 0.1, 0.4, 0.8
 # cells of the maps, about: more show no more of what some thousand ROIs see, and cost
 _CELLS = 144
 # steps of a lesson; lessons a batch; batches
-_STEPS, _BATCH, _BATCHES = 32, 8, 240
+_STEPS, _BATCH, _BATCHES = 32, 8, 480
 # share of lessons that were recorded, and of the imagined ones those of made movies
 _RECORDED, _MADE = 0.35, 0.5
-# imagined lessons; each is learned from about four times
-_IMAGINED = 320
+# movies of imagined lessons, and how often noise is drawn for each; a lesson is learned from two or three times
+_IMAGINED, _DRAWS = 320, 3
 _RATE, _DECAY, _LONGEST_GRADIENT = 4e-3, 1e-2, 1.0
 # the decoder is judged on validation clips after each of so many parts of its training
 _PARTS = 8
@@ -246,8 +246,9 @@ def training_seconds(encoder: EncoderEnsemble, aligned: AlignedSession, evaluati
     started = time.perf_counter()
     network(responses).sum().backward()
     lesson = time.perf_counter() - started
-    # a prediction without its gradient is a third of both, and drawing a response takes about as long again
-    imagined = _IMAGINED * (encoder.warm_up + beat.around(_STEPS) * beat.frames) * evaluation * 2 / 3
+    # a prediction without its gradient is a third of both, and drawing the noise takes about half of that
+    frames = encoder.warm_up + beat.around(_STEPS) * beat.frames
+    imagined = _IMAGINED * frames * evaluation / 3 * (1 + 0.2 * _DRAWS)
     return imagined + _BATCHES * _BATCH * lesson
 
 
@@ -354,9 +355,9 @@ def _imagined(
     lessons: list[Lesson] = []
     for _ in progress(range(_IMAGINED // _BATCH), label="imagined responses", unit="batch"):
         shown = movies.draw(_BATCH, _MADE)
-        for movie, responses in zip(shown, imagination.responses(shown, _STEPS, random), strict=True):
-            seen = _on_steps(movie[decoded], decoder.beat, decoder.network.grid)
-            lessons.append((responses, seen, np.ones(_STEPS, np.float32)))
+        seen = [_on_steps(movie[decoded], decoder.beat, decoder.network.grid) for movie in shown]
+        for drawn in imagination.responses(shown, _STEPS, random, draws=_DRAWS):
+            lessons += [(*lesson, np.ones(_STEPS, np.float32)) for lesson in zip(drawn, seen, strict=True)]
     return lessons
 
 

@@ -102,7 +102,9 @@ class Imagination:
         return self.encoder.warm_up + 2 * self._reach + self.beat.around(n_steps) * self.beat.frames
 
     @torch.no_grad()
-    def responses(self, movies: np.ndarray, n_steps: int, random: np.random.Generator) -> np.ndarray:
+    def responses(
+        self, movies: np.ndarray, n_steps: int, random: np.random.Generator, *, draws: int = 1
+    ) -> np.ndarray:
         """Draw responses to a batch of movies.
 
         Parameters
@@ -113,11 +115,13 @@ class Imagination:
             Steps to be decoded.
         random
             Source of randomness.
+        draws
+            How often the noise is drawn: the encoder is asked once.
 
         Returns
         -------
         numpy.ndarray
-            ``(batch, lead + step + tail, roi)`` float32; NaN where not known.
+            ``(draw, batch, lead + step + tail, roi)`` float32; NaN where not known.
         """
         aligned, beat, device = self.aligned, self.beat, device_of(self.encoder)
         hosts = [self._host(n_steps, random) for _ in movies]
@@ -125,10 +129,10 @@ class Imagination:
         behavior = torch.from_numpy(np.stack([self._behavior(window) for window in windows])).to(device)
         video = torch.from_numpy(np.asarray(movies, dtype=np.float32))[:, None].to(device)
         rates = self.encoder.predict_rates(video, behavior)
-        noises = [self._residuals[index] for index in random.integers(len(self._residuals), size=len(movies))]
-        phases = random.uniform(size=len(movies))
+        chosen = random.integers(len(self._residuals), size=(draws, len(movies)))
+        phases = random.uniform(size=(draws, len(movies)))
         observed = observe(aligned, windows, warm_up=self.encoder.warm_up, device=device)
-        drawn = np.empty((len(movies), beat.around(n_steps), aligned.n_rois), dtype=np.float32)
+        drawn = np.empty((draws, len(movies), beat.around(n_steps), aligned.n_rois), dtype=np.float32)
         for index, (group, seen) in enumerate(zip(aligned.groups, observed, strict=True)):
             expected = seen.expected(rates)
             floor = torch.from_numpy(self.noise.floor[seen.rois]).to(expected)
@@ -141,12 +145,14 @@ class Imagination:
                 # to the last bit what `observe` takes
                 begin, last = (onset + (window.start + at) / aligned.frame_rate for at in (0, window.n_frames - 1))
                 taken = samples_seen(group, begin, last + 1 / aligned.frame_rate)
-                n_samples, of_noise = taken.stop - taken.start, noises[item][index]
-                at = (int(phases[item] * len(of_noise)) + np.arange(n_samples)) % len(of_noise)
-                values = center[item, :n_samples] + scatter[item, :n_samples] * of_noise[at]
                 edges = beat.edges(onset, start, n_steps, aligned.frame_rate)
-                part = replace(group, timestamps=group.timestamps[taken], activity=values)
-                drawn[item, :, seen.rois] = responses_in_bins(part, edges[:-1], edges[1:])
+                n_samples = taken.stop - taken.start
+                for draw in range(draws):
+                    of_noise = self._residuals[chosen[draw, item]][index]
+                    at = (int(phases[draw, item] * len(of_noise)) + np.arange(n_samples)) % len(of_noise)
+                    values = center[item, :n_samples] + scatter[item, :n_samples] * of_noise[at]
+                    part = replace(group, timestamps=group.timestamps[taken], activity=values)
+                    drawn[draw, item, :, seen.rois] = responses_in_bins(part, edges[:-1], edges[1:])
         return drawn
 
     def _host(self, n_steps: int, random: np.random.Generator) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def test_without_noise_the_responses_are_what_the_encoder_predicts(imagination, 
     movie = np.random.default_rng(1).uniform(0, 255, (1, imagination.frames(N_STEPS), *FRAME_SIZE)).astype(np.float32)
     random = np.random.default_rng(5)
     trial, start = silent._host(N_STEPS, np.random.default_rng(5))
-    made = silent.responses(movie, N_STEPS, random)[0]
+    made = silent.responses(movie, N_STEPS, random)[0, 0]
     assert made.shape == (BEAT.around(N_STEPS), aligned.n_rois)
     assert np.isfinite(made).all()
 
@@ -84,10 +84,14 @@ def test_noise_is_as_strong_as_on_validation_clips(imagination, small_encoder):
 
 def test_the_same_seed_draws_the_same(imagination):
     movies = np.full((2, imagination.frames(N_STEPS), *FRAME_SIZE), 100.0, np.float32)
-    one, again, other = (imagination.responses(movies, N_STEPS, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    one, again, other = (
+        imagination.responses(movies, N_STEPS, np.random.default_rng(seed), draws=2) for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).mean() > 0.01
-    assert np.abs(one[0] - one[1]).mean() > 0.01
+    # other noise for each movie, and each time
+    for axis in (0, 1):
+        assert np.abs(np.diff(one, axis=axis)).mean() > 0.01
 
 
 def test_other_movies_are_changed_and_made_ones(small_mouse, monkeypatch):
