@@ -165,8 +165,8 @@ def side_by_side(
     with progress_shown(False):
         # the first time of everything is slower
         for trial in [trials[0], *trials[:ROUNDS]]:
-            for (name, times), do, scale in zip(
-                spent.items(), (by_map, by_fast, by_published), (1.0, 1.0, 1000 / TIMED), strict=True
+            for times, do, scale in zip(
+                spent.values(), (by_map, by_fast, by_published), (1.0, 1.0, 1000 / TIMED), strict=True
             ):
                 started = time.process_time()
                 do(trial)
