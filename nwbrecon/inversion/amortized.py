@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from torch.nn import functional
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import device_of
-from nwbrecon.inversion.imagined import Beat, Imagination, OtherMovies, responses_on_steps
+from nwbrecon.inversion.imagined import Beat, responses_on_steps
+from nwbrecon.inversion.lessons import BATCH, DRAWS, IMAGINED, STEPS, Recorded, lessons
 from nwbrecon.inversion.network import FINE, DecoderNetwork
 from nwbrecon.progress import progress
 
@@ -33,12 +34,8 @@ __all__ = ["AmortizedDecoder", "fit_amortized", "kept_arrays", "read_decoders", 
 _STEP, _LEAD, _TAIL = 0.1, 0.4, 0.8
 # cells of the maps, about: more show no more of what some thousand ROIs see, and cost
 _CELLS = 144
-# steps of a lesson; lessons a batch; batches
-_STEPS, _BATCH, _BATCHES = 32, 8, 480
-# share of lessons that were recorded, and of the imagined ones those of made movies
-_RECORDED, _MADE = 0.35, 0.5
-# movies of imagined lessons, and how often noise is drawn for each; a lesson is learned from two or three times
-_IMAGINED, _DRAWS = 320, 3
+# batches of lessons
+_BATCHES = 480
 _RATE, _DECAY, _LONGEST_GRADIENT = 4e-3, 1e-2, 1.0
 # the decoder is judged on validation clips after each of so many parts of its training
 _PARTS = 8
@@ -193,7 +190,7 @@ def fit_amortized(
     screen = np.array(aligned.frame_size)
     positions = (encoder.positions + screen / 2) * np.array(grid) / screen - 0.5
 
-    recorded = _Recorded(aligned, train, beat, grid)
+    recorded = Recorded(aligned, train, beat, grid)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = DecoderNetwork(positions, grid, beat.lead, beat.tail).to(device)
@@ -205,16 +202,18 @@ def fit_amortized(
         float(np.mean([movie.mean() for movie in recorded.movies.values()])),
         float(np.sqrt(np.mean([((movie - movie.mean()) ** 2).mean() for movie in recorded.movies.values()]))) + 1e-3,
     )
-    lessons = _lessons(encoder, aligned, train, decoder, recorded, random)
+    batches = lessons(encoder, aligned, train, recorded, random)
     loss = _Loss(coverage, recorded, decoder).to(device)
-    examined = _Recorded(aligned, aligned.trials_in("validation"), beat, grid)
+    examined = Recorded(aligned, aligned.trials_in("validation"), beat, grid)
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_BATCHES, pct_start=0.2)
     best, kept = -math.inf, copy.deepcopy(network.state_dict())
     for batch in progress(range(_BATCHES), label="amortized decoder", unit="batch"):
-        responses, movies, known = (torch.from_numpy(part).to(device) for part in next(lessons))
-        whole, changes = loss(network(responses), movies, known)
+        responses, movies, known = next(batches)
+        given = torch.from_numpy(decoder.standardized(responses)).to(device)
+        shown = torch.from_numpy((movies - decoder.mean_video) / decoder.spread_video).to(device)
+        whole, changes = loss(network(given), shown, torch.from_numpy(known).to(device))
         optimizer.zero_grad()
         (whole + changes).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), _LONGEST_GRADIENT)
@@ -242,14 +241,14 @@ def training_seconds(encoder: EncoderEnsemble, aligned: AlignedSession, evaluati
     """
     beat, grid = _beat(aligned.frame_rate), _grid(aligned.frame_size)
     network = DecoderNetwork(np.zeros((encoder.n_rois, 2)), grid, beat.lead, beat.tail).to(device_of(encoder))
-    responses = torch.zeros(1, beat.around(_STEPS), encoder.n_rois, device=network.device)
+    responses = torch.zeros(1, beat.around(STEPS), encoder.n_rois, device=network.device)
     started = time.perf_counter()
     network(responses).sum().backward()
     lesson = time.perf_counter() - started
     # a prediction without its gradient is a third of both, and drawing the noise takes about half of that
-    frames = encoder.warm_up + beat.around(_STEPS) * beat.frames
-    imagined = _IMAGINED * frames * evaluation / 3 * (1 + 0.2 * _DRAWS)
-    return imagined + _BATCHES * _BATCH * lesson
+    frames = encoder.warm_up + beat.around(STEPS) * beat.frames
+    imagined = IMAGINED * frames * evaluation / 3 * (1 + 0.2 * DRAWS)
+    return imagined + _BATCHES * BATCH * lesson
 
 
 def _beat(frame_rate: float) -> Beat:
@@ -266,15 +265,6 @@ def _grid(frame_size: tuple[int, int]) -> tuple[int, int]:
     return rows, columns
 
 
-def _on_steps(movie: np.ndarray, beat: Beat, grid: tuple[int, int]) -> np.ndarray:
-    """Mean over each step of a movie ``(time, height, width)``, on the network's pixels; the last frame is held."""
-    spare = beat.steps(len(movie)) * beat.frames - len(movie)
-    padded = np.pad(movie, ((0, spare), (0, 0), (0, 0)), mode="edge")
-    steps = padded.reshape(-1, beat.frames, *movie.shape[1:]).mean(axis=1, dtype=np.float32)
-    size = (FINE * grid[0], FINE * grid[1])
-    return functional.interpolate(torch.from_numpy(steps)[:, None], size=size, mode="area")[:, 0].numpy()
-
-
 def _mean_and_spread(responses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation ``(roi,)`` of what is known; the latter is never zero."""
     known = np.isfinite(responses)
@@ -284,89 +274,12 @@ def _mean_and_spread(responses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), (spread + 1e-3).astype(np.float32)
 
 
-class _Recorded:
-    """What was shown and what was answered in some trials, on the decoder's clock and pixels."""
-
-    def __init__(self, aligned: AlignedSession, trials: Sequence[int], beat: Beat, grid: tuple[int, int]) -> None:
-        self.movies: dict[int, np.ndarray] = {}
-        self.responses: dict[int, np.ndarray] = {}
-        self.known: dict[int, np.ndarray] = {}
-        for trial in progress(trials, label="responses", unit="clip"):
-            shown = aligned.trial(trial)
-            self.movies[trial] = _on_steps(shown.video, beat, grid)
-            n_steps = len(self.movies[trial])
-            self.responses[trial] = responses_on_steps(aligned, trial, beat, 0, n_steps)
-            valid = np.pad(shown.valid, (0, n_steps * beat.frames - len(shown.valid)))
-            self.known[trial] = np.asarray(valid.reshape(n_steps, -1).all(axis=1), dtype=np.float32)
-
-
-Lesson = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _lessons(
-    encoder: EncoderEnsemble,
-    aligned: AlignedSession,
-    trials: Sequence[int],
-    decoder: AmortizedDecoder,
-    recorded: _Recorded,
-    random: np.random.Generator,
-) -> Iterator[Lesson]:
-    """Give batches without end: standardized responses, movies, and ``(batch, step)`` which of their steps count."""
-    imagined = _imagined(encoder, aligned, trials, decoder, random)
-    lengths = np.array([len(recorded.movies[trial]) for trial in trials], dtype=float)
-    order: list[int] = []
-    while True:
-        batch = []
-        for _ in range(_BATCH):
-            if random.uniform() < _RECORDED:
-                trial = trials[random.choice(len(trials), p=lengths / lengths.sum())]
-                batch.append(_stretch(recorded, trial, decoder, random))
-            else:
-                order = order or random.permutation(len(imagined)).tolist()
-                batch.append(imagined[order.pop()])
-        responses, movies, known = (np.stack(part) for part in zip(*batch, strict=True))
-        yield decoder.standardized(responses), (movies - decoder.mean_video) / decoder.spread_video, known
-
-
-def _stretch(recorded: _Recorded, trial: int, decoder: AmortizedDecoder, random: np.random.Generator) -> Lesson:
-    """Cut a lesson out of a trial; a trial that is too short is followed by steps that do not count."""
-    beat, movie = decoder.beat, recorded.movies[trial]
-    spare = len(movie) - _STEPS
-    start, missing = (int(random.integers(spare + 1)), 0) if spare >= 0 else (0, -spare)
-    responses = recorded.responses[trial][start : start + beat.around(_STEPS)]
-    return (
-        np.pad(responses, ((0, missing), (0, 0)), constant_values=np.nan),
-        np.pad(movie[start : start + _STEPS], ((0, missing), (0, 0), (0, 0)), mode="edge"),
-        np.pad(recorded.known[trial][start : start + _STEPS], (0, missing)),
-    )
-
-
-def _imagined(
-    encoder: EncoderEnsemble,
-    aligned: AlignedSession,
-    trials: Sequence[int],
-    decoder: AmortizedDecoder,
-    random: np.random.Generator,
-) -> list[Lesson]:
-    """Draw the imagined lessons."""
-    imagination = Imagination(encoder, aligned, trials, decoder.beat)
-    movies = OtherMovies(aligned, trials, imagination.frames(_STEPS), random)
-    decoded = slice(imagination.before, imagination.before + _STEPS * decoder.beat.frames)
-    lessons: list[Lesson] = []
-    for _ in progress(range(_IMAGINED // _BATCH), label="imagined responses", unit="batch"):
-        shown = movies.draw(_BATCH, _MADE)
-        seen = [_on_steps(movie[decoded], decoder.beat, decoder.network.grid) for movie in shown]
-        for drawn in imagination.responses(shown, _STEPS, random, draws=_DRAWS):
-            lessons += [(*lesson, np.ones(_STEPS, np.float32)) for lesson in zip(drawn, seen, strict=True)]
-    return lessons
-
-
 class _Loss(torch.nn.Module):
     """Squared errors over the variance of what is recorded, of the movie and of its changes."""
 
     weights: Tensor
 
-    def __init__(self, coverage: np.ndarray, recorded: _Recorded, decoder: AmortizedDecoder) -> None:
+    def __init__(self, coverage: np.ndarray, recorded: Recorded, decoder: AmortizedDecoder) -> None:
         super().__init__()
         rows, columns = decoder.network.grid
         told = torch.from_numpy(np.asarray(coverage, dtype=np.float32))[None, None]
@@ -390,7 +303,7 @@ class _Loss(torch.nn.Module):
 
 
 @torch.no_grad()
-def _explained(decoder: AmortizedDecoder, recorded: _Recorded, loss: _Loss) -> tuple[float, float]:
+def _explained(decoder: AmortizedDecoder, recorded: Recorded, loss: _Loss) -> tuple[float, float]:
     """Share of the variance of recorded movies, and of that of their changes, that the decoder explains."""
     device, left, there = decoder.network.device, np.zeros(2), np.zeros(2)
     for trial, movie in recorded.movies.items():

@@ -102,9 +102,7 @@ class Imagination:
         return self.encoder.warm_up + 2 * self._reach + self.beat.around(n_steps) * self.beat.frames
 
     @torch.no_grad()
-    def responses(
-        self, movies: np.ndarray, n_steps: int, random: np.random.Generator, *, draws: int = 1
-    ) -> np.ndarray:
+    def responses(self, movies: np.ndarray, n_steps: int, random: np.random.Generator, *, draws: int = 1) -> np.ndarray:
         """Draw responses to a batch of movies.
 
         Parameters

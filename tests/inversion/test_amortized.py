@@ -8,7 +8,7 @@ import torch
 from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.encoding.likelihoods import Gaussian
 from nwbrecon.encoding.noise import ResidualNoise
-from nwbrecon.inversion import amortized, imagined
+from nwbrecon.inversion import amortized, imagined, lessons
 from nwbrecon.inversion.amortized import fit_amortized, kept_arrays, read_decoders
 from nwbrecon.inversion.imagined import responses_on_steps
 from nwbrecon.inversion.ridge import fit_ridge
@@ -85,8 +85,8 @@ def decoder(world):
 @pytest.fixture
 def short(monkeypatch):
     """Training of a moment."""
-    for name, value in (("_BATCHES", 8), ("_IMAGINED", 16)):
-        monkeypatch.setattr(amortized, name, value)
+    monkeypatch.setattr(amortized, "_BATCHES", 8)
+    monkeypatch.setattr(lessons, "IMAGINED", 16)
     monkeypatch.setattr(imagined, "_MADE", 2)
 
 

@@ -204,7 +204,7 @@ def test_the_linear_decoder_may_be_asked_for(quick, small_mouse, small_encoder, 
 def short_training(monkeypatch):
     """An amortized decoder that is trained for a few seconds."""
     monkeypatch.setattr("nwbrecon.inversion.amortized._BATCHES", 40)
-    monkeypatch.setattr("nwbrecon.inversion.amortized._IMAGINED", 64)
+    monkeypatch.setattr("nwbrecon.inversion.lessons.IMAGINED", 64)
     monkeypatch.setattr("nwbrecon.inversion.imagined._MADE", 4)
 
 
