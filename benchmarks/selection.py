@@ -28,7 +28,7 @@ from nwbrecon.inversion.setup import Setup, gather, in_range
 from nwbrecon.progress import progress_shown
 
 WEIGHTS = (0.25, 0.5, 1.5, 5.0, 15.0)
-SETTINGS = InversionSettings(decoder="ridge", prior_weight=1.5, uncertainty=False)
+SETTINGS = InversionSettings(prior_weight=1.5, uncertainty=False)
 
 
 def selection(

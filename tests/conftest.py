@@ -129,7 +129,7 @@ def small_setup(small_mouse, small_encoder):
     from nwbrecon.inversion.settling import make_setup
 
     aligned = small_mouse.aligned
-    settings = InversionSettings(decoder="ridge", prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
+    settings = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
     showings = [((trial,),) for trial in aligned.trials_in("test")]
     return make_setup([(small_encoder, aligned)], showings, settings, "map")
 
@@ -141,7 +141,7 @@ def small_reconstructions(small_mouse, small_encoder, small_setup):
     from nwbrecon.inversion.setup import invert
 
     aligned = small_mouse.aligned
-    settings = InversionSettings(decoder="ridge", prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
+    settings = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
     items = []
     for trial in aligned.trials_in("test"):
         made = invert(small_setup, [(small_encoder, aligned)], ((trial,),), settings)

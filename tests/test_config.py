@@ -99,15 +99,16 @@ def test_what_an_architecture_has_no_part_for_is_refused(name):
 
 def test_the_fast_preset_has_its_own_defaults_and_gives_way_to_what_is_said():
     plain, fast = InversionSettings(), load_settings(RunSettings, inversion__preset="fast").inversion
-    assert (plain.decoder, fast.decoder, fast.iterations) == ("amortized", "amortized", 0)
+    assert (plain.decoder, fast.decoder, fast.iterations) == ("ridge", "amortized", 0)
     assert (plain.uncertainty, fast.uncertainty) == (True, False)
     assert {name for name, value in fast if value != getattr(plain, name)} == {
         "preset",
+        "decoder",
         "iterations",
         "uncertainty",
     }
     short = InversionSettings(preset="fast", iterations=3)
-    assert (short.decoder, short.prior_weight, short.uncertainty) == ("amortized", None, False)
+    assert (short.decoder, short.prior_weight, short.uncertainty) == ("ridge", None, False)
     with pytest.raises(SettingsError, match="there is no uncertainty"):
         load_settings(RunSettings, inversion__iterations=0)
     said = InversionSettings(preset="fast", iterations=5, uncertainty=True, prior_weight=None)

@@ -16,7 +16,7 @@ CONFIG = """\
 alignment: {frame_rate: 15, frame_size: [18, 32]}
 encoder: {channels: 16, kernel_size: 7}
 training: {epochs: 8}
-inversion: {decoder: ridge, iterations: 10, candidate_weights: [1.0, 2.0], selection_trials: 1}
+inversion: {iterations: 10, candidate_weights: [1.0, 2.0], selection_trials: 1}
 """
 
 

@@ -13,7 +13,7 @@ from nwbrecon.inversion import Margins, MoviePrior, Reconstructor, autocovarianc
 from nwbrecon.metrics import dynamic_correlation
 from nwbrecon.progress import progress_shown
 
-QUICK = InversionSettings(decoder="ridge", prior_weight=1.0, iterations=6, uncertainty=False, device="cpu")
+QUICK = InversionSettings(prior_weight=1.0, iterations=6, uncertainty=False, device="cpu")
 
 
 class Known(nn.Module):

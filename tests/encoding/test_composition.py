@@ -63,7 +63,7 @@ def test_every_composition_is_saved_and_loaded(composed, mouse, tmp_path):
 
 def test_every_composition_can_be_inverted(composed, mouse):
     aligned = mouse.aligned
-    settings = InversionSettings(decoder="ridge", iterations=2, prior_weight=1.5, uncertainty=False, device="cpu")
+    settings = InversionSettings(iterations=2, prior_weight=1.5, uncertainty=False, device="cpu")
     trial = aligned.trials_in("test")[0]
     (item,) = reconstruct(composed, aligned, [trial], settings)
     assert item.history["objective"].iloc[-1] < item.history["objective"].iloc[0]
@@ -127,7 +127,7 @@ def test_an_encoder_of_modules_of_ones_own_is_trained_calibrated_and_inverted(mo
     assert not torch.equal(trained.encoders[0].core.scale, given.core.scale)
     assert trained.gate["true"] > trained.gate["gray"] + 0.05
     assert train(aligned, given, TrainingSettings(epochs=2)).digest() == trained.digest()
-    settings = InversionSettings(decoder="ridge", iterations=1, prior_weight=1.5, uncertainty=False, device="cpu")
+    settings = InversionSettings(iterations=1, prior_weight=1.5, uncertainty=False, device="cpu")
     (item,) = reconstruct(trained, aligned, aligned.trials_in("test")[:1], settings)
     assert np.isfinite(item.video).all()
     with pytest.raises(EncoderError, match="modules of one's own"):
@@ -153,7 +153,7 @@ def test_time_stamps_that_lead_are_followed_by_an_encoder_that_looks_ahead(mouse
     assert scores[1] > scores[0] + 0.1
     assert ahead.gate["sees"]
     # what comes after the clip is inferred for so much longer
-    settings = InversionSettings(decoder="ridge", iterations=1, prior_weight=1.5, uncertainty=False, device="cpu")
+    settings = InversionSettings(iterations=1, prior_weight=1.5, uncertainty=False, device="cpu")
     found = reconstruct(ahead, aligned, aligned.trials_in("test")[:1], settings)
     assert found.setup.margins.tail == 9 + 5
     assert np.isfinite(found[0].video).all()

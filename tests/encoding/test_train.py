@@ -70,9 +70,7 @@ def test_an_encoder_that_shared_its_core_is_complete_without_the_other(pair, tog
 
 
 def test_encoders_that_share_a_core_reconstruct_together(pair, together):
-    settings = InversionSettings(
-        decoder="ridge", prior="ridge", prior_weight=1.0, iterations=2, uncertainty=False, device="cpu"
-    )
+    settings = InversionSettings(prior="ridge", prior_weight=1.0, iterations=2, uncertainty=False, device="cpu")
     for encoder in together:
         encoder.gate = encoder.gate | {"sees": True}
     (trial, *_) = pair[0].trials_in("test")

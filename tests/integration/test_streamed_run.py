@@ -15,7 +15,7 @@ SMALL = """\
 alignment: {frame_rate: 15, frame_size: [18, 32]}
 encoder: {channels: 16, kernel_size: 7}
 training: {epochs: 2}
-inversion: {decoder: ridge, iterations: 4, candidate_weights: [1.0], selection_trials: 1}
+inversion: {iterations: 4, candidate_weights: [1.0], selection_trials: 1}
 """
 
 

@@ -268,9 +268,7 @@ def test_the_metric_is_the_inverse_of_the_hessian_of_behavior_that_does_not_chan
     np.testing.assert_allclose(prior.metric(gradient), gradient / (2 + 3.0 * share), rtol=1e-4)
 
 
-INFERRED = InversionSettings(
-    decoder="ridge", prior_weight=1.0, iterations=6, uncertainty=False, device="cpu", behavior="inferred"
-)
+INFERRED = InversionSettings(prior_weight=1.0, iterations=6, uncertainty=False, device="cpu", behavior="inferred")
 
 
 @pytest.fixture(scope="module")

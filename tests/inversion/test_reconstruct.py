@@ -17,15 +17,13 @@ from nwbrecon.metrics import dynamic_correlation, lag_correlations, pixel_correl
 from nwbrecon.progress import progress_shown
 
 # the choice of prior and the uncertainty take their time, and have their own tests
-QUICK = InversionSettings(
-    decoder="ridge", prior="ridge", prior_weight=1.0, iterations=6, uncertainty=False, device="cpu"
-)
+QUICK = InversionSettings(prior="ridge", prior_weight=1.0, iterations=6, uncertainty=False, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def whole(small_mouse, small_encoder):
     """All that there is, on all test trials."""
-    settings = InversionSettings(decoder="ridge", candidate_weights=(0.5, 2.0), selection_trials=2, device="cpu")
+    settings = InversionSettings(candidate_weights=(0.5, 2.0), selection_trials=2, device="cpu")
     return reconstruct(small_encoder, small_mouse.aligned, settings=settings)
 
 
@@ -422,7 +420,6 @@ def test_on_a_gpu_the_movie_is_the_same(small_mouse, small_encoder, quick, gpu):
 @pytest.mark.parametrize("noise", ["shared", "autoregressive"])
 def test_on_a_gpu_priors_are_chosen_noise_is_whitened_and_uncertainty_is_given(small_mouse, small_encoder, gpu, noise):
     settings = InversionSettings(
-        decoder="ridge",
         prior="auto",
         candidate_weights=(0.5, 2.0),
         selection_trials=2,

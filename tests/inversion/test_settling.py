@@ -11,7 +11,7 @@ from nwbrecon.inversion.denoiser import DenoiserPrior, train_denoiser
 from nwbrecon.inversion.priors import autocovariance
 from nwbrecon.inversion.settling import _judged, _learned_from, _spread_over_films, make_setup
 
-FIXED = InversionSettings(decoder="ridge", prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
+FIXED = InversionSettings(prior="ridge", prior_weight=1.0, iterations=4, device="cpu")
 
 
 def showings(aligned):
@@ -45,7 +45,6 @@ def test_fixed_settings_leave_nothing_to_choose(small_setup):
 
 
 CHOOSING = InversionSettings(
-    decoder="ridge",
     prior="auto",
     candidate_weights=(1.0, 300.0),
     selection_trials=2,

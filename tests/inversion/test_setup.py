@@ -102,7 +102,7 @@ def test_the_blend_is_what_is_best_on_validation_clips(small_setup, small_mouse,
 def test_a_clip_is_inverted_from_all_its_showings(small_setup, small_mouse, small_encoder):
     aligned, recordings = small_mouse.aligned, [(small_encoder, small_mouse.aligned)]
     first, second, *_ = aligned.trials_in("test")
-    settings = InversionSettings(decoder="ridge", iterations=2, device="cpu")
+    settings = InversionSettings(iterations=2, device="cpu")
     one, both = (invert(small_setup, recordings, (trials,), settings) for trials in ((first,), (first, second)))
     assert (len(one.evidence), len(both.evidence)) == (1, 2)
     assert len(gather(recordings, ((first, second),), small_setup.margins, settings)) == 2
@@ -125,7 +125,7 @@ def test_the_movie_is_searched_with_what_is_named(small_setup, small_mouse, smal
     showing = ((small_mouse.aligned.trials_in("test")[0],),)
     values = {}
     for name in ("lbfgs", "gradient", "adam"):
-        settings = InversionSettings(decoder="ridge", iterations=3, tolerance=0.0, device="cpu", optimizer=name)
+        settings = InversionSettings(iterations=3, tolerance=0.0, device="cpu", optimizer=name)
         made = invert(small_setup, recordings, showing, settings)
         assert made.outcome.n_iterations == 3
         values[name] = made.outcome.value
@@ -137,7 +137,7 @@ def test_the_movie_is_searched_with_what_is_named(small_setup, small_mouse, smal
 def test_with_the_metric_a_search_gets_further(small_setup, small_mouse, small_encoder):
     recordings = [(small_encoder, small_mouse.aligned)]
     showing = ((small_mouse.aligned.trials_in("test")[0],),)
-    settings = InversionSettings(decoder="ridge", iterations=6, tolerance=0.0, device="cpu")
+    settings = InversionSettings(iterations=6, tolerance=0.0, device="cpu")
     plain, known = (
         invert(setup, recordings, showing, settings).outcome
         for setup in (replace(small_setup, sensitivity=None), small_setup)
@@ -154,7 +154,7 @@ def test_a_clip_is_inverted_in_stretches_to_the_same_movie(small_setup, small_mo
             small_setup,
             [(small_encoder, aligned)],
             showing,
-            InversionSettings(decoder="ridge", iterations=3, device="cpu", stretch_seconds=seconds),
+            InversionSettings(iterations=3, device="cpu", stretch_seconds=seconds),
         )
         for seconds in (10.0, 1.2)
     )
@@ -169,7 +169,7 @@ def test_a_clip_is_inverted_in_stretches_to_the_same_movie(small_setup, small_mo
 def test_whitened_noise_is_fitted_after_the_first_search(small_setup, small_mouse, small_encoder, noise):
     aligned, recordings = small_mouse.aligned, [(small_encoder, small_mouse.aligned)]
     showing = ((aligned.trials_in("test")[0],),)
-    settings = InversionSettings(decoder="ridge", iterations=6, tolerance=0.0, device="cpu")
+    settings = InversionSettings(iterations=6, tolerance=0.0, device="cpu")
     plain, whitened = (
         invert(small_setup, recordings, showing, settings.model_copy(update={"noise": kind}))
         for kind in ("dispersion", noise)

@@ -89,7 +89,7 @@ def test_the_metric_is_the_inverse_of_the_hessian_where_every_frame_tells_as_muc
     torch.testing.assert_close(again, gradient[0], rtol=1e-3, atol=1e-3)
 
 
-QUICK = InversionSettings(decoder="ridge", prior_weight=1.0, iterations=5, uncertainty=False, device="cpu")
+QUICK = InversionSettings(prior_weight=1.0, iterations=5, uncertainty=False, device="cpu")
 
 
 def test_trials_have_a_gain_each_and_stretches_share_theirs(small_setup, small_mouse, small_encoder):

@@ -13,7 +13,7 @@ TINY = RunSettings.model_validate(
         "alignment": {"frame_rate": 15, "frame_size": [18, 32]},
         "encoder": {"channels": 16, "kernel_size": 7},
         "training": {"epochs": 6},
-        "inversion": {"decoder": "ridge", "iterations": 8, "candidate_weights": [1.0, 2.0], "selection_trials": 1},
+        "inversion": {"iterations": 8, "candidate_weights": [1.0, 2.0], "selection_trials": 1},
         "results": {"include_stimulus": True},
     }
 )

@@ -183,7 +183,6 @@ def test_it_is_scored_and_inverted_like_any_other(aligned, trained):
     trained = copy.copy(trained)
     trained.gate = trained.gate | {"sees": True}
     settings = InversionSettings(
-        decoder="ridge",
         prior="ridge",
         prior_weight=1.0,
         iterations=2,
