@@ -261,16 +261,7 @@ def test_a_dwiseneuro_is_trained_saved_and_used(tmp_path):
     # whether it sees or not, it is inverted
     told = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
     (tmp_path / "encoder" / "encoder.json").write_text(json.dumps(told | {"gate": told["gate"] | {"sees": True}}))
-    few = [
-        "--set",
-        "inversion.decoder=ridge",
-        "--set",
-        "inversion.iterations=2",
-        "--set",
-        "inversion.prior_weight=1.5",
-        "--set",
-        "controls.enabled=false",
-    ]
+    few = ["--set", "inversion.iterations=2", "--set", "inversion.prior_weight=1.5", "--set", "controls.enabled=false"]
     out = tmp_path / "results.nwb"
     made = call("reconstruct", tmp_path / "mouse.nwb", "--encoder", tmp_path / "encoder", "--out", out, *few)
     assert made.exit_code == 0, made.output
