@@ -11,7 +11,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.inversion.priors import autocovariance
+from nwbrecon.inversion.priors import autocovariance, multiplicity
 
 __all__ = ["BehaviorModel", "BehaviorPrior"]
 
@@ -115,9 +115,8 @@ class BehaviorPrior:
         spectrum = np.fft.rfft(model.correlation[np.minimum(_lags(self.torus), known - 1)], axis=0).real
         spectrum = np.maximum(spectrum, _FLOOR * spectrum.mean(axis=0).clip(1e-12))
         # what was below the floor has raised the variance, which is to be one
-        once = np.ones((len(spectrum), 1))
-        once[1 : (self.torus + 1) // 2] = 2
-        self.amplitude = torch.from_numpy(np.sqrt(spectrum / ((once * spectrum).sum(axis=0) / self.torus))).float()
+        variance = multiplicity(self.torus) @ spectrum / self.torus
+        self.amplitude = torch.from_numpy(np.sqrt(spectrum / variance)).float()
         self.mean = torch.from_numpy(model.mean).float()
         self.mixing = torch.from_numpy(model.mixing).float()
         self.information = torch.from_numpy(_information(model.sensitivity, self.torus, n_frames)).float()

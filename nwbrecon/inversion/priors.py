@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nwbrecon.inversion.optimizers import Evaluation
 
-__all__ = ["MoviePrior", "Prior", "autocovariance"]
+__all__ = ["MoviePrior", "Prior", "autocovariance", "multiplicity"]
 
 # eigenvalues below this share of the mean are estimation noise; the floor keeps every coordinate usable
 _FLOOR = 1e-4
@@ -140,7 +140,7 @@ class MoviePrior(Prior):
         self.amplitude *= math.sqrt(max(float(covariance[0, 0, 0]), 1e-12) / self.variance)
         self.mean = torch.as_tensor(mean, dtype=torch.float32)
         self.coordinates = (*self.amplitude.shape, 2)
-        self._twice = torch.from_numpy(np.sqrt(_multiplicity(self.torus[2]))).float()
+        self._twice = torch.from_numpy(np.sqrt(multiplicity(self.torus[2]))).float()
 
     def to(self, device: torch.device) -> Self:
         """Move to a device; gives itself."""
@@ -172,17 +172,21 @@ class MoviePrior(Prior):
     @property
     def variance(self) -> float:
         """Variance of every pixel under the prior (grey levels squared)."""
-        power = self.amplitude.cpu().numpy() ** 2 * _multiplicity(self.torus[2])
+        power = self.amplitude.cpu().numpy() ** 2 * multiplicity(self.torus[2])
         return float(power.sum() / np.prod(self.torus))
 
 
-def _multiplicity(columns: int) -> np.ndarray:
-    """How many columns of a whole spectrum each one of the half spectrum stands for."""
-    multiplicity = np.full(columns // 2 + 1, 2.0)
-    multiplicity[0] = 1
-    if columns % 2 == 0:
-        multiplicity[-1] = 1
-    return multiplicity
+def multiplicity(size: int) -> np.ndarray:
+    """How many frequencies of a real transform's whole spectrum each one of its half spectrum stands for.
+
+    Examples
+    --------
+    >>> multiplicity(6).tolist(), multiplicity(5).tolist()
+    ([1.0, 2.0, 2.0, 1.0], [1.0, 2.0, 2.0])
+    """
+    times = np.ones(size // 2 + 1)
+    times[1 : (size + 1) // 2] = 2
+    return times
 
 
 def _flip(circular: np.ndarray, rows: bool, columns: bool) -> np.ndarray:
