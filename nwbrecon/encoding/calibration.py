@@ -15,12 +15,14 @@ from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.prediction import nan_correlation, predict_samples
 from nwbrecon.metrics import bootstrap_interval
 
-__all__ = ["Gate", "dispersion", "drawn_to_typical", "filled_with_typical", "gate", "other_movie"]
+__all__ = ["Gate", "dispersion", "drawn_to_typical", "filled_with_typical", "gate", "other_movies"]
 
 # ROIs whose held-out activity a linear fit predicted at least this well take part in the gate
 _VISUAL_CORRELATION = 0.1
 # length of the stretches that count as independent (s): noise that cells share lasts about as long
 _STRETCH_SECONDS = 2.0
+# wrong movies that each clip is held against: by a single one, bland or by chance alike, a verdict could hang
+_WRONG = 4
 # what the true movie must be ahead of a wrong one, in correlation, for an inversion to be worth its time
 _LEAST_GAP = 0.02
 
@@ -94,8 +96,8 @@ class Gate:
     n_visual
         Number of ROIs that respond to the movie at all.
     true, wrong, gray
-        Mean correlation of predicted and measured activity over these, given the true movie, another clip, and a gray
-        screen; behavior is given in all three.
+        Mean correlation of predicted and measured activity over these, given the true movie, other clips (the mean over
+        several), and a gray screen; behavior is given in all three.
     gap, low, high
         True minus wrong, with a 95 % interval over ROIs or over stretches of time, whichever begins lower: cells share
         noise, so that many of them follow what they do not see for a while.
@@ -142,25 +144,26 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
         The verdict.
     """
     visual = np.nan_to_num(linear_scores) > _VISUAL_CORRELATION
-    wrong = {trial: other_movie(aligned, trial, trials) for trial in trials}
-    gray = {trial: torch.full_like(movie, float(movie.mean())) for trial, movie in wrong.items()}
-    predicted = {
-        name: predict_samples(encoder, aligned, trials, videos=videos)
-        for name, videos in (("true", None), ("wrong", wrong), ("gray", gray))
-    }
+    others = {trial: other_movies(aligned, trial, trials, _WRONG) for trial in trials}
+    wrong = [{trial: movies[turn % len(movies)] for trial, movies in others.items()} for turn in range(_WRONG)]
+    gray = {trial: torch.full_like(movie, float(movie.mean())) for trial, movie in wrong[0].items()}
+    of_true, of_gray, *of_wrong = (
+        predict_samples(encoder, aligned, trials, videos=videos) for videos in (None, gray, *wrong)
+    )
     scores = {
-        name: np.concatenate([nan_correlation(expected, measured) for expected, measured in groups])
-        for name, groups in predicted.items()
+        "true": _correlations(of_true),
+        "wrong": np.mean([_correlations(one) for one in of_wrong], axis=0),
+        "gray": _correlations(of_gray),
     }
     n_visual = int(visual.sum())
     if n_visual < 2:
         sentence = f"Only {n_visual} of {len(visual)} ROIs respond to the movie: there is nothing to invert."
         return Gate(False, n_visual, *(float("nan"),) * 6, sentence)
-    # a constant prediction explains nothing
-    means = {name: float(np.nan_to_num(values[visual]).mean()) for name, values in scores.items()}
-    gap, low, high = bootstrap_interval(np.nan_to_num(scores["true"][visual]) - np.nan_to_num(scores["wrong"][visual]))
+    means = {name: float(values[visual].mean()) for name, values in scores.items()}
+    gap, low, high = bootstrap_interval(scores["true"][visual] - scores["wrong"][visual])
     seconds = float(aligned.trials.loc[trials, "n_frames"].sum()) / aligned.frame_rate
-    over_time = _over_time(predicted["true"], predicted["wrong"], visual, max(2, round(seconds / _STRETCH_SECONDS)))
+    n_stretches = max(2, round(seconds / _STRETCH_SECONDS))
+    over_time = np.mean([_over_time(of_true, one, visual, n_stretches) for one in of_wrong], axis=0)
     _, low_in_time, high_in_time = bootstrap_interval(over_time)
     low, high = min(low, low_in_time), max(high, high_in_time)
     sees = bool(low > 0 and gap > _LEAST_GAP and means["true"] - means["gray"] > _LEAST_GAP)
@@ -170,6 +173,11 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
         + ("the encoder sees." if sees else "the encoder does not see, so inverting it would be meaningless.")
     )
     return Gate(sees, n_visual, means["true"], means["wrong"], means["gray"], gap, low, high, sentence)
+
+
+def _correlations(groups: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Correlate predicted and measured samples, ``(roi,)``; a constant prediction explains nothing."""
+    return np.concatenate([np.nan_to_num(nan_correlation(expected, measured)) for expected, measured in groups])
 
 
 def _over_time(
@@ -201,8 +209,11 @@ def _standard(values: np.ndarray) -> np.ndarray:
     return deviation / np.where(spread > 1e-12, spread, np.inf)
 
 
-def other_movie(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
-    """Give the movie of another clip, as long as that of a trial: the longest of some trials.
+def other_movies(aligned: AlignedSession, trial: int, trials: list[int], count: int) -> list[Tensor]:
+    """Give movies of other clips, as long as that of a trial.
+
+    Of other films, if there are any, and each of a film of its own as far as these go; clips of the trials that are
+    named come before training clips, and long ones before short ones.
 
     Parameters
     ----------
@@ -211,15 +222,29 @@ def other_movie(aligned: AlignedSession, trial: int, trials: list[int]) -> Tenso
     trial
         Label of the trial.
     trials
-        Trials whose clips are taken; training trials, where these are all of one clip.
+        Trials whose clips are taken first.
+    count
+        How many, at most.
 
     Returns
     -------
-    torch.Tensor
-        ``(1, 1, time, height, width)``; a shorter clip is shown again from its start.
+    list of torch.Tensor
+        Each ``(1, 1, time, height, width)``; a shorter clip is shown again from its start. If nothing else was shown,
+        the trial's own clip backwards.
     """
-    clips = aligned.trials["clip"]
-    other = [label for label in trials if clips[label] != clips[trial]] or aligned.trials_in("train")
-    video = aligned.trial(max(other, key=lambda label: int(aligned.trials.at[label, "n_frames"]))).video
-    length = int(aligned.trials.at[trial, "n_frames"])
-    return torch.from_numpy(np.resize(video, (length, *video.shape[1:])).astype(np.float32))[None, None]
+    own = aligned.trials.loc[trial]
+    train = aligned.trials_in("train")
+    table = aligned.trials.loc[[*trials, *(label for label in train if label not in trials)]]
+    table = table.assign(named=table.index.isin(trials), of_own=(table["film"] == own["film"]) & (own["film"] != ""))
+    table = table[table["clip"] != own["clip"]].drop_duplicates("clip")
+    table = table.sort_values(["named", "n_frames"], ascending=False, kind="stable")
+    film = table["film"].where(table["film"] != "", table["clip"])
+    turns = table.groupby(film).cumcount()
+    chosen = table.assign(turn=turns).sort_values(["of_own", "turn"], kind="stable").index[:count]
+    # where nothing else was shown, what was shown backwards is another movie
+    videos = [aligned.trial(label).video for label in chosen] or [aligned.trial(trial).video[::-1]]
+    length = int(own["n_frames"])
+    return [
+        torch.from_numpy(np.resize(video, (length, *video.shape[1:])).astype(np.float32))[None, None]
+        for video in videos
+    ]

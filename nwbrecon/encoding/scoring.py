@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession, leave_one_out_correlation, responses_on_frames
 from nwbrecon.encoding.baselines import fit_baselines
-from nwbrecon.encoding.calibration import other_movie
+from nwbrecon.encoding.calibration import other_movies
 from nwbrecon.encoding.encoder import Encoder, look_ahead
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.encoding.likelihoods import Poisson
@@ -105,7 +105,7 @@ def score_encoder(encoder: Encoder, aligned: AlignedSession, split: str = "test"
             tables["other ROIs"] = recorded.score([_mixed(one) for one in predictions])
     if aligned.behavior_names:
         tables["behavior withheld"] = recorded.score(_predictions(_Withheld(encoder), aligned, trials))
-    for name, movie in (("gray screen", _gray), ("wrong clip", other_movie)):
+    for name, movie in (("gray screen", _gray), ("wrong clip", _other)):
         tables[name] = recorded.score(_predictions(encoder, aligned, trials, movie))
     keys = aligned.rois[["group", "roi_id"]]
     rois = pd.concat([keys.assign(method=name, **table) for name, table in tables.items()], ignore_index=True)
@@ -166,6 +166,10 @@ def _predictions(
 def _gray(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
     movie = torch.from_numpy(aligned.trial(trial).video)[None, None]
     return torch.full_like(movie, float(movie.mean()))
+
+
+def _other(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
+    return other_movies(aligned, trial, trials, 1)[0]
 
 
 class _Withheld:

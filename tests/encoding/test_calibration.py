@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nwbrecon.alignment import AlignedGroup, AlignedSession
-from nwbrecon.encoding.calibration import dispersion, gate
+from nwbrecon.encoding.calibration import dispersion, gate, other_movies
 from nwbrecon.encoding.likelihoods import Gaussian, Poisson
 from nwbrecon.session import SignalKind
 
@@ -183,3 +183,58 @@ def test_one_validation_clip_is_compared_with_a_training_clip(small_mouse, small
 
 def test_the_verdict_is_plain(small_encoder):
     assert json.loads(json.dumps(small_encoder.gate)) == small_encoder.gate
+
+
+def shown(clips, films, lengths, splits):
+    group = AlignedGroup(
+        "plane",
+        SignalKind.EVENTS,
+        np.arange(400) * INTERVAL,
+        np.zeros((400, 2), np.float32),
+        np.ones(2),
+        pd.DataFrame(index=range(2)),
+    )
+    aligned = AlignedSession.from_arrays(
+        [
+            10.0 * number + np.linspace(0, 1, length)[:, None, None] + np.zeros((1, 2, 2))
+            for number, length in enumerate(lengths)
+        ],
+        [group],
+        onsets=0.2 + 4.0 * np.arange(len(clips)),
+        clips=clips,
+        splits=splits,
+        frame_rate=30.0,
+    )
+    aligned.trials["film"] = films
+    return aligned
+
+
+def levels(movies):
+    return [round(float(movie[0, 0, 0, 0, 0])) for movie in movies]
+
+
+def test_wrong_movies_are_of_other_films_first():
+    aligned = shown(
+        ["a", "b", "c", "d", "e", "f"],
+        ["cat", "cat", "dog", "dog", "owl", "fox"],
+        [60, 90, 30, 45, 50, 80],
+        ["validation"] * 4 + ["train"] * 2,
+    )
+    trials = aligned.trials_in("validation")
+    found = other_movies(aligned, trials[0], trials, 10)
+    # one of each film, validation clips before training clips and the longer before the shorter; its own film last
+    assert levels(found) == [30, 50, 40, 20, 10]
+    assert all(movie.shape == (1, 1, 60, 2, 2) for movie in found)
+    assert levels(other_movies(aligned, trials[0], trials, 2)) == levels(found)[:2]
+
+
+def test_the_same_clip_is_no_wrong_movie():
+    aligned = shown(["a", "a", "b"], ["", "", ""], [30, 30, 30], ["validation", "validation", "train"])
+    trials = aligned.trials_in("validation")
+    assert levels(other_movies(aligned, trials[0], trials, 4)) == [20]
+
+
+def test_where_nothing_else_was_shown_the_clip_runs_backwards():
+    aligned = shown(["a", "a"], ["", ""], [30, 30], ["validation", "train"])
+    (found,) = other_movies(aligned, 0, [0], 4)
+    np.testing.assert_array_equal(found[0, 0].numpy(), aligned.trial(0).video[::-1])
