@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--longer", type=float, nargs="*", default=[1.0, 3.0], help="times the seconds of ours, in (1)")
     parser.add_argument("--until-best", type=int, default=0, metavar="EPOCHS", help="train both this long at most")
     parser.add_argument("--dwiseneuro", default="dwiseneuro-small", choices=sorted(set(ARCHITECTURES) - {OURS}))
-    parser.add_argument("--curve-minutes", type=float, nargs="*", default=[2.0, 4.0, 8.0, 16.0])
+    parser.add_argument("--curve-minutes", type=float, nargs="*", default=[2.0, 4.0, 8.0, 16.0, 32.0])
     parser.add_argument("--curve-rois", type=int, nargs="*", default=[100, 300, 1000])
     parser.add_argument("--dwiseneuro-minutes", type=float, nargs="*", help="of its curve; default: the same")
     parser.add_argument("--dwiseneuro-rois", type=int, nargs="*", help="of its curve; default: the same")
@@ -144,16 +144,26 @@ def compositions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def learning_curve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of (2): few minutes are the first of many, few ROIs some of many."""
+    """Rows of (2): few minutes are the first of many, few ROIs some of many; minutes that are not there are left out."""
     points = curve_points(arguments)
     if not points:
         return []
     most_rois, shown = curve_size(points)
     whole = Mouse.simulated(arguments, arguments.seed, most_rois, shown)
+    train = whole.aligned.trials.loc[whole.aligned.trials_in("train"), "n_frames"]
+    given = float(train.sum()) / whole.aligned.frame_rate / 60
     rows = []
     for n_rois, minutes, who in sorted(points):
+        # made movies have no end; of films there are only so many
+        if minutes > given and any(given <= shorter < minutes for _, shorter, _ in points):
+            print(
+                f"{minutes:g} min: the movies give no more than {given:.1f} min, which stand in another row", flush=True
+            )
+            continue
         name = f"{arguments.seed}-{most_rois}-{shown:g}-curve-{who}-{n_rois}-{minutes:g}"
-        rows.append({"minutes": minutes, **whole.part(n_rois, minutes).trained(name, "defaults", who)})
+        rows.append(
+            {"minutes": round(min(minutes, given), 1), **whole.part(n_rois, minutes).trained(name, "defaults", who)}
+        )
     return rows
 
 

@@ -30,6 +30,7 @@ from nwbrecon.config import AlignmentSettings, Bauer2026Settings, InversionSetti
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.evaluation.evaluate import METRICS, likeness
 from nwbrecon.inversion.bauer2026 import reconstruct_bauer2026
+from nwbrecon.inversion.first_look import first_look
 from nwbrecon.inversion.reconstruction import Reconstructions
 from nwbrecon.inversion.setup import invert
 from nwbrecon.metrics import bootstrap_interval
@@ -157,7 +158,7 @@ def side_by_side(
         searching.finished(invert(searching, recordings, ((trial,),), settings), settings.seed)
 
     def by_fast(trial: int) -> None:
-        decoding.blended(*decoding.decoders(recordings, ((trial,),)))
+        first_look(decoding, recordings, ((trial,),), InversionSettings(preset="fast"))
 
     def by_published(trial: int) -> None:
         reconstruct_bauer2026(encoder, aligned, trial, Bauer2026Settings(iterations=TIMED))

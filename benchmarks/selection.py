@@ -27,7 +27,7 @@ from nwbrecon.inversion.settling import make_setup
 from nwbrecon.inversion.setup import Setup, gather, in_range
 from nwbrecon.progress import progress_shown
 
-WEIGHTS = (0.25, 0.5, 1.5, 5.0, 15.0)
+WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 SETTINGS = InversionSettings(prior_weight=1.5, uncertainty=False)
 
 

@@ -496,16 +496,20 @@ class InversionSettings(Settings):
 
     preset: Literal["map", "fast", "ridge", "bauer2026", "bauer2026-text"] = "map"
     """``map``: inversion of the encoder under a prior. ``fast``: for a first look; where nothing else is said, the
-    movie of the amortized decoder without a search (``decoder`` amortized, ``iterations`` 0, ``uncertainty`` false);
-    with ``iterations`` said, so short a search. ``ridge``: the linear decoder alone.
+    movie of the amortized decoder and one step from there, without a search (``decoder`` amortized, ``iterations`` 0,
+    ``gradient_step`` true, ``uncertainty`` false); with ``iterations`` said, so short a search. ``ridge``: the linear
+    decoder alone.
     ``bauer2026``: the published method as its code was released, slow; ``bauer2026-text``: as its paper says, where
     that differs."""
     decoder: Literal["ridge", "amortized"] = "ridge"
     """What the search begins at, and what its movie is blended with. ``ridge``: the linear decoder's movie.
     ``amortized``: that of a network, which is trained first, on the recording and on what the encoder answers to other
-    movies."""
+    movies; blended with the linear decoder's."""
     iterations: Annotated[int, Field(ge=0)] = 12
     """Iterations of the search a clip, at most; with 0 there is no search, and the decoder's movie is given."""
+    gradient_step: bool = False
+    """Instead of a search, take one step from the decoder's movie, as long in each band as is best on validation
+    clips."""
     optimizer: Literal["lbfgs", "gradient", "adam"] = "lbfgs"
     """What the movie is searched for with, by name: L-BFGS, steepest descent, or Adam, which need many more
     iterations."""
@@ -569,7 +573,7 @@ class InversionSettings(Settings):
     def _of_preset(cls, content: Any) -> Any:
         """Give the preset its own defaults; they are written out, so that settings mean the same wherever they go."""
         if isinstance(content, Mapping) and content.get("preset") == "fast":
-            own = {} if content.get("iterations") else {"decoder": "amortized", "iterations": 0}
+            own = {} if content.get("iterations") else {"decoder": "amortized", "iterations": 0, "gradient_step": True}
             return own | {"uncertainty": False} | dict(content)
         return content
 
@@ -577,6 +581,8 @@ class InversionSettings(Settings):
     def _uncertainty_is_of_a_search(self) -> Self:
         if self.uncertainty and not self.iterations and self.preset in ("map", "fast"):
             raise ValueError("without iterations there is no uncertainty: set uncertainty to false")
+        if self.gradient_step and self.iterations:
+            raise ValueError("a gradient step takes the place of a search: set iterations to 0")
         return self
 
 

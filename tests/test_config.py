@@ -105,12 +105,17 @@ def test_the_fast_preset_has_its_own_defaults_and_gives_way_to_what_is_said():
         "preset",
         "decoder",
         "iterations",
+        "gradient_step",
         "uncertainty",
     }
+    assert fast.gradient_step
     short = InversionSettings(preset="fast", iterations=3)
     assert (short.decoder, short.prior_weight, short.uncertainty) == ("ridge", None, False)
     with pytest.raises(SettingsError, match="there is no uncertainty"):
         load_settings(RunSettings, inversion__iterations=0)
+    assert not short.gradient_step
+    with pytest.raises(SettingsError, match="takes the place of a search"):
+        load_settings(RunSettings, inversion__gradient_step=True)
     said = InversionSettings(preset="fast", iterations=5, uncertainty=True, prior_weight=None)
     assert (said.iterations, said.uncertainty, said.prior_weight) == (5, True, None)
     for settings in (fast, said):

@@ -1,4 +1,4 @@
-"""How far to trust the inverted movie, and how far the decoder's: band by band, on clips whose movie is known."""
+"""How far to trust each of two movies of a clip: band by band, on clips whose movie is known."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = ["Blend", "fit_blend"]
 # Standard deviations of the Gaussians that part coarse from fine, over the rows of the frame, and slow from fast (s).
 # What stands still for longer is known much better than what changes.
 _SPACE, _TIME = (1 / 4.5, 1 / 12, 1 / 30), 2.0
+# weights of a movie that counts in full, and of one that does not
+_ALL, _NOTHING = (((weight,) * (len(_SPACE) + 1),) * 2 for weight in (1.0, 0.0))
 # how firmly the weights of the bands are drawn to what they would be were they the same for coarse and fine
 _PULL = 0.1
 
@@ -29,8 +31,8 @@ class Blend:
     Attributes
     ----------
     weights
-        By movie (the inverted, the decoder's), pace (slow, fast) and size (from coarse to fine): what a band is
-        multiplied with before all are added.
+        By movie (first, second), pace (slow, fast) and size (from coarse to fine): what a band is multiplied with
+        before all are added.
     level
         Grey levels that are added.
     pivot
@@ -48,10 +50,14 @@ class Blend:
     explained: float
 
     @classmethod
-    def of_inverted(cls) -> Blend:
-        """Give the inverted movie as it is."""
-        bands = len(_SPACE) + 1
-        return cls((((1.0,) * bands,) * 2, ((0.0,) * bands,) * 2), 0.0, 0.0, 1.0, 0.0)
+    def of_first(cls) -> Blend:
+        """Give the first movie as it is."""
+        return cls((_ALL, _NOTHING), 0.0, 0.0, 1.0, 0.0)
+
+    @classmethod
+    def of_second(cls) -> Blend:
+        """Give the second movie as it is."""
+        return cls((_NOTHING, _ALL), 0.0, 0.0, 1.0, 0.0)
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Blend:
@@ -63,10 +69,10 @@ class Blend:
         """Plain values."""
         return asdict(self)
 
-    def movie(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+    def movie(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Add the two movies up: ``(..., time, height, width)``, grey levels, not clipped."""
-        total = np.full(np.broadcast_shapes(inverted.shape, decoded.shape), self.pivot + self.level, np.float32)
-        for video, weights in zip((inverted, decoded), np.array(self.weights, np.float32), strict=True):
+        total = np.full(np.broadcast_shapes(first.shape, second.shape), self.pivot + self.level, np.float32)
+        for video, weights in zip((first, second), np.array(self.weights, np.float32), strict=True):
             if weights.any():
                 for weight, band in zip(weights.ravel(), _bands(video - self.pivot, self.frames), strict=True):
                     total += weight * band
@@ -74,16 +80,17 @@ class Blend:
 
 
 def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: np.ndarray, frame_rate: float) -> Blend:
-    """Weigh inverted and decoded movies by least squares where the truth is known.
+    """Weigh two movies (the inverted and the decoder's, say) by least squares where the truth is known.
 
     None of the weights is negative (stacked regression, Breiman 1996, Mach. Learn. 24:49-64). An encoder that knows
     little is so kept from doing worse than the decoder, and what noise looks like (all of the picture becoming
-    brighter, fast and fine changes) from counting like what was seen.
+    brighter, fast and fine changes) from counting like what was seen. Where neither movie explains anything, the first
+    is given as it is, and what it explains is 0.
 
     Parameters
     ----------
     clips
-        Inverted, decoded and true movie of each clip, ``(time, height, width)``.
+        Both movies and the true one of each clip, ``(time, height, width)``.
     mask
         ``(height, width)`` pixels that count.
     frame_rate
@@ -93,8 +100,8 @@ def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: 
     frames = _TIME * frame_rate
     count = 4 * (len(_SPACE) + 1)
     products, sums, total, n_values = np.zeros((count + 1, count + 1)), np.zeros(count + 1), 0.0, 0
-    for inverted, decoded, true in clips:
-        bands = [band[..., mask].ravel() for video in (inverted, decoded) for band in _bands(video - pivot, frames)]
+    for first, second, true in clips:
+        bands = [band[..., mask].ravel() for video in (first, second) for band in _bands(video - pivot, frames)]
         # the last column is the level
         columns = np.stack([*bands, np.ones_like(bands[0])], axis=1).astype(float)
         target = (true[:, mask] - pivot).ravel().astype(float)
@@ -113,7 +120,7 @@ def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: 
     pull = _PULL * np.diag(gram)
     weights = _nonnegative(gram + np.diag(pull), cross + pull * common)
     if not weights.any():
-        return Blend.of_inverted()
+        return Blend.of_first()
     missed = total - 2 * weights @ cross + weights @ gram @ weights
     return Blend(
         tuple(tuple(map(tuple, paces)) for paces in weights.reshape(2, 2, -1).tolist()),

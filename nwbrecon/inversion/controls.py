@@ -21,6 +21,7 @@ from nwbrecon.config import ControlSettings, InversionSettings
 from nwbrecon.encoding import EncoderEnsemble
 from nwbrecon.encoding.device import choose_device
 from nwbrecon.errors import InversionError
+from nwbrecon.inversion.first_look import first_look
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.ridge import fit_ridge
 from nwbrecon.inversion.setup import INVERTED, SEARCH, Recording, Setup, Showing, in_range, invert
@@ -148,7 +149,7 @@ class _Plan:
         """Invert the clips with behavior withheld where it was given, and given where it was not."""
         if not self.aligned.behavior_names:
             return "The recording has neither running nor pupil: every movie is from brain signals alone."
-        if self.method in INVERTED and not self.inversion.iterations:
+        if self.method in INVERTED and not (self.inversion.iterations or self.inversion.gradient_step):
             return "The decoder is never told the behavior: every movie is from brain signals alone."
         if self.method == "ridge":
             return "The linear decoder is never told the behavior: every movie is from brain signals alone."
@@ -226,7 +227,7 @@ class _Plan:
             if self.method == "ridge":
                 return in_range(setup.decode(recordings, showing)), None
             if not settings.iterations:
-                return setup.blended(*setup.decoders(recordings, showing)), None
+                return first_look(setup, recordings, showing, settings), None
             made = invert(setup, recordings, showing, settings)
             return setup.finished(made, settings.seed, uncertain=uncertain)
 

@@ -19,6 +19,7 @@ from nwbrecon.encoding.device import choose_device
 from nwbrecon.encoding.validation import validate_once
 from nwbrecon.errors import EncoderError, InversionError, SettingsError
 from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
+from nwbrecon.inversion.first_look import first_look
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.settling import make_setup
 from nwbrecon.inversion.setup import INVERTED, SEARCH, Recording, Setup, Showing, in_range, invert
@@ -115,7 +116,7 @@ def reconstruct(
         items.append(item)
 
     # decoders are not told what the animal did
-    searched = method not in INVERTED or settings.iterations > 0
+    asked = method not in INVERTED or settings.iterations > 0 or settings.gradient_step
     warnings = list(dict.fromkeys(warning for _, session in recordings for warning in session.warnings))
     if method != settings.preset:
         warnings.append(
@@ -137,11 +138,11 @@ def reconstruct(
         info={
             "gate": recordings[0][0].gate,
             "sessions": len(recordings),
-            "behavior": (settings.behavior if searched else "withheld") if first.behavior_names else "absent",
+            "behavior": (settings.behavior if asked else "withheld") if first.behavior_names else "absent",
             "decoder": settings.decoder if method in INVERTED else "ridge",
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,
-            "shared_gain": _shared_gain(recordings, settings) if method in INVERTED and searched else None,
+            "shared_gain": _shared_gain(recordings, settings) if method in INVERTED and settings.iterations else None,
             "blend": setup.blend.as_dict(),
             "choice": setup.choice,
             **({"held_out_curve": setup.curve} if setup.curve else {}),
@@ -252,10 +253,9 @@ def _check_same(aligned: AlignedSession, other: AlignedSession, trial: int, foun
 def _invert(setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings) -> Reconstruction:
     started = time.perf_counter()
     if not settings.iterations:
-        guess, decoded = setup.decoders(recordings, showing)
         return replace(
-            _reconstruction(recordings, showing, setup.blended(guess, decoded)),
-            baselines={"ridge": decoded},
+            _reconstruction(recordings, showing, first_look(setup, recordings, showing, settings)),
+            baselines={"ridge": in_range(setup.decode(recordings, showing))},
             info={"witnesses": sum(map(len, showing)), "seconds": time.perf_counter() - started},
         )
     first = recordings[0][1].trials.at[showing[0][0], "repeat"] == 0

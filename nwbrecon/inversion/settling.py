@@ -14,8 +14,9 @@ from nwbrecon.config import InversionSettings
 from nwbrecon.encoding.device import device_of
 from nwbrecon.inversion.amortized import fit_amortized
 from nwbrecon.inversion.behavior import BehaviorModel
-from nwbrecon.inversion.blending import fit_blend
+from nwbrecon.inversion.blending import Blend, fit_blend
 from nwbrecon.inversion.evidence import Evidence, Margins
+from nwbrecon.inversion.first_look import gradient_step
 from nwbrecon.inversion.information import information_coverage
 from nwbrecon.inversion.kinds import denoiser_of, generic_covariance, kinds_of, without_inventors
 from nwbrecon.inversion.metric import behavior_sensitivity, sensitivity
@@ -40,8 +41,9 @@ __all__ = ["CALIBRATION_CLIPS", "CALIBRATION_FILMS", "make_setup"]
 # products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
 _LONGEST_LAG = 3.0
 # more clips than these change the average spectrum little, and the mask neither; of validation clips, on which the
-# weights of the two movies and the error model rest, four were too few where clips differ much
-_SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS = 24, 8, 8
+# weights of the two movies and the error model rest, four were too few where clips differ much; where there is no
+# search, a clip costs little
+_SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS, _UNSEARCHED_CLIPS = 24, 8, 8, 24
 # films that should tell how far films are apart in what is missed of them
 CALIBRATION_FILMS = 8
 
@@ -66,11 +68,14 @@ def make_setup(
     setups = [_setup_of(recording, settings, method) for recording in recordings]
     setup = setups[0] if len(setups) == 1 else _join(setups, recordings)
     if method in INVERTED:
+        known = _known(recordings)
         if settings.iterations:
             if "denoiser" in kinds_of(settings):
                 setup.denoiser = denoiser_of([aligned for _, aligned in recordings], settings)
             _choose(setup, recordings, showings, settings)
-        _calibrate(setup, recordings, settings)
+            _calibrate(setup, recordings, known[:CALIBRATION_CLIPS], settings)
+        elif settings.gradient_step:
+            _calibrate_step(setup, recordings, known, settings)
     setup.seconds = time.perf_counter() - started
     return setup
 
@@ -100,7 +105,8 @@ def _setup_of(recording: Recording, settings: InversionSettings, method: str) ->
     setup = Setup((ridge,), mask, coverage, margins, mean)
     if method in INVERTED and settings.decoder == "amortized":
         setup.amortized = (fit_amortized(encoder, aligned, coverage, seed=settings.seed),)
-    if method in INVERTED and not settings.iterations:
+        _blend_decoders(setup, [recording])
+    if method in INVERTED and not (settings.iterations or settings.gradient_step):
         return setup
     if method not in INVERTED:
         if settings.transparency is not None:
@@ -135,6 +141,8 @@ def _join(setups: list[Setup], recordings: Sequence[Recording]) -> Setup:
         margins=Margins(max(one.margins.lead for one in setups), max(one.margins.tail for one in setups)),
         mean=float(np.mean([setup.mean for setup in setups])),
     )
+    if joint.amortized:
+        _blend_decoders(joint, recordings)
     if not setups[0].covariances:
         return joint
     joint.sensitivity = np.sum([setup.sensitivity for setup in setups if setup.sensitivity is not None], axis=0)
@@ -159,6 +167,11 @@ def _shared(recordings: Sequence[Recording], split: str) -> list[Showing]:
         if all(len(labels) for labels in found):
             showings.append(tuple((int(labels[0]),) for labels in found))
     return showings
+
+
+def _known(recordings: Sequence[Recording]) -> list[Showing]:
+    """List showings of the validation clips that all recordings hold, one of every film before another of one."""
+    return _spread_over_films(recordings[0][1], _shared(recordings, "validation"))
 
 
 def _choose(
@@ -252,18 +265,42 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
     return list(first.values())
 
 
-def _calibrate(setup: Setup, recordings: Sequence[Recording], settings: InversionSettings) -> None:
+def _blend_decoders(setup: Setup, recordings: Sequence[Recording]) -> None:
+    """On validation clips: how far to trust the amortized decoder, and how far the linear one."""
+    some = _known(recordings)[:_UNSEARCHED_CLIPS]
+    clips = [(*setup.decoders(recordings, showing), _truth(recordings, showing)) for showing in some]
+    if len(clips) > 1:
+        setup.of_decoders = fit_blend(clips, setup.mask, recordings[0][1].frame_rate)
+
+
+def _calibrate_step(
+    setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing], settings: InversionSettings
+) -> None:
+    """On validation clips: how long the step from the decoder's movie is to be; without any, there is none."""
+    setup.prior = kinds_of(settings)[0]
+    setup.prior_weight = settings.prior_weight or settings.candidate_weights[0]
+    setup.blend = Blend.of_second()
+    clips = []
+    for showing in progress(showings[:_UNSEARCHED_CLIPS], label="calibrating", unit="clip"):
+        guess = in_range(setup.guess(recordings, showing))
+        step = gradient_step(setup, recordings, showing, settings, guess)
+        clips.append((step, guess, _truth(recordings, showing)))
+    if len(clips) > 1:
+        blend = fit_blend(clips, setup.mask, recordings[0][1].frame_rate)
+        if blend.explained > 0:
+            setup.blend = blend
+
+
+def _calibrate(
+    setup: Setup, recordings: Sequence[Recording], showings: Sequence[Showing], settings: InversionSettings
+) -> None:
     """On validation clips: how far to trust the inversion and how far the decoder, and how wrong both are."""
-    aligned = recordings[0][1]
-    showings = _spread_over_films(aligned, _shared(recordings, "validation"))[:CALIBRATION_CLIPS]
     if not showings:
         return
-    known = showings + (_learned_from(recordings, showings) if settings.uncertainty else [])
+    aligned = recordings[0][1]
+    known = [*showings, *(_learned_from(recordings, showings) if settings.uncertainty else [])]
     clips, information = [], []
     for showing in progress(known, label="calibrating", unit="clip"):
-        if not settings.iterations:
-            clips.append((*setup.decoders(recordings, showing), _truth(recordings, showing)))
-            continue
         made = invert(setup, recordings, showing, settings)
         clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
         if settings.uncertainty:

@@ -38,7 +38,7 @@ Showing = tuple[tuple[int, ...], ...]
 INVERTED = ("map", "fast")
 """Presets that search for the movie under a prior: they differ by what their settings default to."""
 
-SEARCH = 4
+SEARCH = 5
 """To be raised when the same settings come to mean another search: work that was kept before is then not taken up."""
 
 # directions in which the Fisher information is probed
@@ -75,7 +75,7 @@ class Setup:
     transparency
         Mask of the published method, where that is used.
     blend
-        How the inverted movie and the decoder's are added up; where there is no search, the decoder's and the linear
+        How the inverted movie and the decoder's are added up; where there is a step in place of a search, it and the
         decoder's.
     seconds
         Time that it took to settle all this (s).
@@ -84,6 +84,8 @@ class Setup:
     amortized
         The amortized decoder of each recording, where the settings ask for it; it then takes the linear decoder's
         place in everything but as a baseline.
+    of_decoders
+        How the amortized decoder's movie and the linear decoder's are added up, where there are both.
     """
 
     ridges: tuple[RidgeDecoder, ...]
@@ -100,10 +102,12 @@ class Setup:
     curve: list[dict[str, float]] = field(default_factory=list)
     error_model: ErrorModel | None = None
     transparency: np.ndarray | None = None
-    blend: Blend = field(default_factory=Blend.of_inverted)
+    blend: Blend = field(default_factory=Blend.of_first)
     seconds: float = 0.0
     behaving: tuple[BehaviorModel, ...] = ()
     amortized: tuple[AmortizedDecoder, ...] = ()
+    of_decoders: Blend = field(default_factory=Blend.of_first)
+    _priors: dict[tuple[Any, ...], Prior] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
@@ -150,22 +154,26 @@ class Setup:
     ) -> np.ndarray:
         """Give the decoder's movie of a clip, which the search begins at: ``(time, height, width)``, not clipped.
 
-        The linear decoder's, or the amortized decoder's where there is one, and no ROIs are to be left out (see
-        `decode`). Showings that one amortized decoder is for are decoded together, from their mean response.
+        The linear decoder's or, where there is an amortized decoder and no ROIs are to be left out (see `decode`), both
+        added up.
         """
         if not self.amortized or without is not None:
             return self.decode(recordings, showing, without)
+        return self.of_decoders.movie(*self.decoders(recordings, showing))
+
+    def decoders(self, recordings: Sequence[Recording], showing: Showing) -> tuple[np.ndarray, np.ndarray]:
+        """Give the amortized decoder's movie of a clip and the linear decoder's, grey levels 0-255.
+
+        Showings that one amortized decoder is for are decoded together, from their mean response.
+        """
         of_each: dict[int, tuple[AmortizedDecoder, list[tuple[AlignedSession, int]]]] = {}
         for decoder, (encoder, aligned), trials in zip(self.amortized, recordings, showing, strict=True):
             # one that was kept comes back on the CPU
             decoder.network.to(device_of(encoder))
             _, shown = of_each.setdefault(id(decoder), (decoder, []))
             shown += [(aligned, trial) for trial in trials]
-        return np.mean([decoder.predict(*zip(*shown, strict=True)) for decoder, shown in of_each.values()], axis=0)
-
-    def decoders(self, recordings: Sequence[Recording], showing: Showing) -> tuple[np.ndarray, np.ndarray]:
-        """Give the decoder's movie of a clip and the linear decoder's, grey levels 0-255."""
-        return in_range(self.guess(recordings, showing)), in_range(self.decode(recordings, showing))
+        made = [decoder.predict(*zip(*shown, strict=True)) for decoder, shown in of_each.values()]
+        return in_range(np.mean(made, axis=0)), in_range(self.decode(recordings, showing))
 
     def sensitivity_to(self, showing: Showing) -> np.ndarray | None:
         """Sensitivity of all witnesses of a showing together."""
@@ -175,11 +183,18 @@ class Setup:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""
         n_frames = self.margins.around(len(ridge_video))
         shape = (n_frames, *ridge_video.shape[1:])
-        if kind == "denoiser":
-            assert self.denoiser is not None
-            return DenoiserPrior(self.covariances["movie"], shape, self.mean, self.denoiser).to(device)
-        mean = self.margins.pad(ridge_video) if kind == "ridge" else self.mean
-        return MoviePrior(self.covariances[kind], shape, mean).to(device)
+        if kind == "ridge":
+            return MoviePrior(self.covariances[kind], shape, self.margins.pad(ridge_video)).to(device)
+        # clips of one length have one prior
+        key = (kind, shape, device)
+        if key not in self._priors:
+            if kind == "denoiser":
+                assert self.denoiser is not None
+                prior: Prior = DenoiserPrior(self.covariances["movie"], shape, self.mean, self.denoiser)
+            else:
+                prior = MoviePrior(self.covariances[kind], shape, self.mean)
+            self._priors[key] = prior.to(device)
+        return self._priors[key]
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
@@ -212,6 +227,7 @@ class Setup:
                 "choice": self.choice,
                 "curve": self.curve,
                 "blend": self.blend.as_dict(),
+                "of_decoders": self.of_decoders.as_dict(),
                 "seconds": self.seconds,
                 "denoiser": None if self.denoiser is None else self.denoiser.scales(),
                 "amortized": [decoder.numbers() for decoder in self.amortized],
@@ -252,6 +268,7 @@ class Setup:
             seconds=kept["seconds"],
             behaving=tuple(BehaviorModel(**found) for found in behaving),
             amortized=read_decoders(arrays, kept["amortized"]),
+            of_decoders=Blend.from_plain(kept["of_decoders"]),
         )
 
 

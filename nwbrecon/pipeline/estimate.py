@@ -220,21 +220,23 @@ def _inversion(
     outcome = Reconstructor(gather_evidence(encoder, aligned, trial, margins), prior, margins).run(1)
     each = outcome.seconds / outcome.n_evaluations / margins.around(len(video))
 
-    usual = float(np.mean(lengths))
+    usual, n_validation = float(np.mean(lengths)), len(aligned.trials_in("validation"))
     if settings.preset in INVERTED and settings.decoder == "amortized":
         decoder = training_seconds(encoder, aligned, each)
     else:
         decoder = 0.0
     if not settings.iterations:
-        # mask; decoding a clip takes no time beside it
-        return decoder + each * 16 * margins.around(round(usual)) + _linear_decoder(aligned)
+        # mask and, for a step, the metric; decoding a clip takes no time beside it
+        asked = int(settings.gradient_step)
+        frames: float = asked * sum(margins.around(length) for length in lengths)
+        frames += (16 + asked * (4 + n_validation + controls)) * margins.around(round(usual))
+        return decoder + each * frames + _linear_decoder(aligned)
 
     # a search evaluates where it starts and to find its first length; a probe for the uncertainty is half an evaluation
     whitened = 1.0 if settings.noise == "dispersion" else 1.5
     clip = (settings.iterations + 2) * whitened + (1 if settings.uncertainty else 0)
     kinds = len(kinds_of(settings))
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
-    n_validation = len(aligned.trials_in("validation"))
     chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
     choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 4 + 2 * weights)
     if kinds > 1:

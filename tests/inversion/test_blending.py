@@ -49,7 +49,7 @@ def test_nothing_is_taken_away_from_the_other():
     # the finest and fastest band is nearly all that white noise holds
     assert of_inverted[1, -1] == pytest.approx(0.7, abs=0.02)
     against = [(255 - one, 255 - other, true) for one, other, true in clips]
-    assert fitted(against, mask) == Blend.of_inverted()
+    assert fitted(against, mask) == Blend.of_first()
 
 
 def test_bands_in_which_a_movie_is_wrong_count_less():
@@ -76,7 +76,7 @@ def test_bands_are_all_that_there_is_of_a_movie():
     movie = np.random.default_rng(3).uniform(0, 255, (2, 40, *FRAME_SIZE))
     same = Blend((((1.0,) * 4,) * 2, ((0.0,) * 4,) * 2), 0.0, 100.0, 20.0, 0.0)
     np.testing.assert_allclose(same.movie(movie, np.zeros_like(movie[0])), movie, atol=1e-3)
-    np.testing.assert_allclose(Blend.of_inverted().movie(movie[0], movie[1]), movie[0], atol=1e-3)
+    np.testing.assert_allclose(Blend.of_first().movie(movie[0], movie[1]), movie[0], atol=1e-3)
 
 
 def test_a_blend_survives_json():

@@ -213,7 +213,7 @@ def test_a_first_look_is_fast(quick, whole, small_mouse, small_encoder, tmp_path
     assert made.warnings == []
     assert made.info["choice"] == []
     assert made.info["settling_seconds"] > 0
-    assert made.info["behavior"] == "withheld"
+    assert made.info["behavior"] == "given"
     assert made.info["decoder"] == "amortized"
     assert 0 < made.info["decoder_explained"][0][0] < 1
     assert np.max(made.info["blend"]["weights"][0]) > 0
@@ -230,7 +230,9 @@ def test_a_search_may_begin_at_the_amortized_decoder(small_mouse, small_encoder,
     made = reconstruct(small_encoder, aligned, trials, settings)
     (item,), setup = made, made.setup
     showing = (tuple(trials),)
-    guess, decoded = setup.decoders([(small_encoder, aligned)], showing)
+    made_by_network, decoded = setup.decoders([(small_encoder, aligned)], showing)
+    guess = np.clip(setup.of_decoders.movie(made_by_network, decoded), 0, 255)
+    assert setup.of_decoders.explained > 0
     np.testing.assert_array_equal(item.baselines["amortized"], guess)
     np.testing.assert_array_equal(item.baselines["ridge"], decoded)
     begun = invert(setup, [(small_encoder, aligned)], showing, settings)
@@ -359,7 +361,7 @@ def test_without_a_validation_clip_in_common_held_out_rois_choose(small_mouse, s
     fused = reconstruct([small_encoder, second[0]], [small_mouse.aligned, apart], [trial], settings)
     best = min(fused.info["choice"], key=lambda row: row["held_out"])
     assert fused.info["prior_weight"] == best["weight"]
-    assert fused.info["blend"] == Blend.of_inverted().as_dict()
+    assert fused.info["blend"] == Blend.of_first().as_dict()
     assert fused[0].std is None
     assert "no validation clip in common" in " ".join(fused.warnings)
 
