@@ -144,7 +144,7 @@ def compositions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def learning_curve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of (2): few minutes are the first of many, few ROIs some of many; minutes that are not there are left out."""
+    """Rows of (2): few minutes are the first of many, few ROIs some of many; what movies do not give is left out."""
     points = curve_points(arguments)
     if not points:
         return []
