@@ -139,6 +139,7 @@ def reconstruct(
             "gate": recordings[0][0].gate,
             "sessions": len(recordings),
             "behavior": (settings.behavior if asked else "withheld") if first.behavior_names else "absent",
+            "behavior_names": list(first.behavior_names),
             "decoder": settings.decoder if method in INVERTED else "ridge",
             "prior": setup.prior,
             "prior_weight": setup.prior_weight,

@@ -11,7 +11,7 @@ import pandas as pd
 from hdmf.backends.hdf5.h5_utils import H5DataIO
 from pynwb import TimeSeries
 from pynwb.base import Images, ProcessingModule
-from pynwb.core import DynamicTable, VectorData, VectorIndex
+from pynwb.core import DynamicTable, VectorData
 from pynwb.epoch import TimeIntervals
 from pynwb.image import GrayscaleImage, ImageSeries
 
@@ -19,7 +19,9 @@ from nwbrecon.alignment import AlignedSession
 from nwbrecon.evaluation import Scores
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout, provenance
+from nwbrecon.results.inferred import inferred_behavior
 from nwbrecon.results.preparing import Prepared
+from nwbrecon.results.ragged import ragged
 from nwbrecon.results.rois import add_rois
 from nwbrecon.results.settled import information_map
 from nwbrecon.results.stored import STD_STEP, encode
@@ -80,6 +82,8 @@ def fill_module(module: ProcessingModule, prepared: Prepared) -> None:
         item.snapshots is not None and len(item.snapshots) for item in reconstructions
     ):
         module.add(_snapshots(reconstructions))
+    if (behavior := inferred_behavior(reconstructions)) is not None:
+        module.add(behavior)
     if prepared.rois is not None:
         add_rois(module, prepared.rois, prepared.predicted)
     if len(prepared.training):
@@ -247,21 +251,13 @@ def _snapshots(reconstructions: Reconstructions) -> DynamicTable:
             rows += [row] * len(item.snapshots)
             iterations += [int(iteration) for iteration in item.snapshot_iterations]
             movies += list(item.snapshots)
-    frames = np.concatenate(movies)
-    data = VectorData(
-        name="frames",
-        description=layout.describe("frames"),
-        data=_packed(frames, chunks=(min(_FRAMES_PER_CHUNK, len(frames)), *frames.shape[1:])),
-    )
-    ends = [int(end) for end in np.cumsum([len(movie) for movie in movies])]
     return DynamicTable(
         name=layout.SNAPSHOTS,
         description="The way from the first guess to the reconstructed movie, one movie a row.",
         columns=[
             VectorData(name="reconstruction", description=f"{layout.describe('reconstruction')}.", data=rows),
             VectorData(name="iteration", description=f"{layout.describe('iteration')}.", data=iterations),
-            data,
-            VectorIndex(name="frames_index", target=data, data=ends),
+            *ragged("frames", layout.describe("frames"), movies),
         ],
         colnames=["reconstruction", "iteration", "frames"],
     )

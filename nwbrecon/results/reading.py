@@ -15,6 +15,7 @@ from nwbrecon.errors import ResultsError
 from nwbrecon.evaluation import Controls, Scores
 from nwbrecon.inversion import Reconstruction, Reconstructions
 from nwbrecon.results import layout, provenance
+from nwbrecon.results.inferred import read_inferred_behavior
 from nwbrecon.results.model import Results
 from nwbrecon.results.rois import read_predicted, read_rois
 from nwbrecon.results.stored import decode
@@ -128,6 +129,7 @@ def _items(module: ProcessingModule, trials: pd.DataFrame, content: dict[str, An
     }
     histories = _rows(module, layout.HISTORY)
     snapshots = _snapshots(module, len(trials))
+    behavior = read_inferred_behavior(module, len(trials))
     items = []
     for row, video in enumerate(_cut(module[layout.MEAN], lengths)):
         trial = trials.iloc[row]
@@ -145,6 +147,7 @@ def _items(module: ProcessingModule, trials: pd.DataFrame, content: dict[str, An
                 history=history.drop(columns="reconstruction", errors="ignore").reset_index(drop=True),
                 snapshots=movies,
                 snapshot_iterations=iterations,
+                behavior=behavior[row],
                 info=entries[row]["info"],
             )
         )

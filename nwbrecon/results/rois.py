@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from hdmf.backends.hdf5.h5_utils import H5DataIO
 from pynwb.base import ProcessingModule
-from pynwb.core import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
+from pynwb.core import DynamicTable, DynamicTableRegion, VectorData
 
 from nwbrecon.alignment import AlignedSession, reliability
 from nwbrecon.encoding import EncoderEnsemble, EncoderScores, receptive_fields
@@ -21,11 +20,10 @@ from nwbrecon.encoding.scores import METRICS
 from nwbrecon.errors import ResultsError
 from nwbrecon.inversion import Reconstructions
 from nwbrecon.results import layout
+from nwbrecon.results.ragged import index, ragged
 
 __all__ = ["Predicted", "add_rois", "describe_rois", "predict_responses", "read_predicted", "read_rois"]
 
-# bytes in a chunk: large enough to compress well, small enough to be looked at piece by piece
-_CHUNK = 2**20
 # what a recording may say of its ROIs and a reader of the results wants beside the rest
 _FROM_SOURCE = ("area", "depth", "x", "y", "z")
 _CEILINGS = ("oracle", "single_trial_ceiling", "average_ceiling")
@@ -116,7 +114,7 @@ def add_rois(module: ProcessingModule, rois: pd.DataFrame, predicted: Mapping[st
     names = [str(name) for name in rois]
     if predicted:
         traces = [predicted[group].values[:, at] for group, at in _places(rois)]
-        columns += _ragged("predicted", traces)
+        columns += ragged("predicted", f"{layout.describe('predicted')}.", traces)
         names.append("predicted")
     table = DynamicTable(
         name=layout.ROIS,
@@ -140,8 +138,12 @@ def add_rois(module: ProcessingModule, rois: pd.DataFrame, predicted: Mapping[st
             columns=[
                 VectorData(name="group", description=f"{layout.describe('group')}.", data=list(predicted)),
                 region,
-                _index("rois", region, [len(rows) for rows in members]),
-                *_ragged("sampled_at", [made.times for made in predicted.values()]),
+                index("rois", region, [len(rows) for rows in members]),
+                *ragged(
+                    "sampled_at",
+                    f"{layout.describe('sampled_at')}.",
+                    [made.times for made in predicted.values()],
+                ),
             ],
             colnames=["group", "rois", "sampled_at"],
         )
@@ -173,21 +175,6 @@ def read_predicted(module: ProcessingModule) -> dict[str, Predicted]:
 def _places(rois: pd.DataFrame) -> Iterator[tuple[str, int]]:
     """Group of each ROI, and the how-many-eth of it the ROI is."""
     yield from zip(rois["group"], rois.groupby("group").cumcount(), strict=True)
-
-
-def _ragged(name: str, rows: Sequence[np.ndarray]) -> list[VectorData]:
-    flat = np.concatenate(rows)
-    chunk = max(1, min(len(flat), _CHUNK // flat.itemsize))
-    data = VectorData(
-        name=name,
-        description=f"{layout.describe(name)}.",
-        data=H5DataIO(flat, compression="gzip", compression_opts=4, shuffle=True, chunks=(chunk,)),
-    )
-    return [data, _index(name, data, [len(row) for row in rows])]
-
-
-def _index(name: str, target: VectorData, lengths: Sequence[int]) -> VectorIndex:
-    return VectorIndex(name=f"{name}_index", target=target, data=[int(end) for end in np.cumsum(lengths)])
 
 
 def _values(column: pd.Series) -> Any:
