@@ -554,6 +554,9 @@ class InversionSettings(Settings):
     stretch_seconds: Annotated[float, Field(ge=1)] = 10.0
     """Longer clips are predicted and compared with the responses stretch by stretch of about this length, one after the
     other, to the same result: less needs less memory, and more is not faster (s)."""
+    clips_at_once: Annotated[int, Field(ge=1)] = 1
+    """Clips that are searched for side by side, their movies predicted in one batch, to the same result but for
+    rounding: of use on a GPU that one clip does not fill. A batch that memory does not hold is halved."""
     mask_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Pixels with at least this share of the best pixel's information are scored."""
     uncertainty: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from nwbrecon.inversion.bauer2026 import PRESETS, reconstruct_bauer2026
 from nwbrecon.inversion.first_look import first_look
 from nwbrecon.inversion.reconstruction import Reconstruction, Reconstructions
 from nwbrecon.inversion.settling import make_setup
-from nwbrecon.inversion.setup import INVERTED, SEARCH, Recording, Setup, Showing, in_range, invert
+from nwbrecon.inversion.setup import INVERTED, SEARCH, Recording, Setup, Showing, in_batches, in_range, invert_together
 from nwbrecon.progress import progress
 from nwbrecon.session import SignalKind
 from nwbrecon.storage import digest, keep_work_of, read_arrays, read_json, write_arrays, write_json
@@ -108,12 +108,17 @@ def reconstruct(
         keeper.keep_setup(setup)
 
     items = []
-    for showing in progress(showings, label="reconstructing", unit="clip"):
-        item = keeper.item(showing[0][0])
-        if item is None:
-            item = _MAKERS[method](setup, recordings, showing, settings)
-            keeper.keep_item(item)
-        items.append(item)
+    with progress(total=len(showings), label="reconstructing", unit="clip") as bar:
+        for some in in_batches(showings, settings.clips_at_once):
+            kept = [keeper.item(showing[0][0]) for showing in some]
+            missing = [showing for showing, item in zip(some, kept, strict=True) if item is None]
+            made = iter(_MAKERS[method](setup, recordings, missing, settings))
+            for item in kept:
+                if item is None:
+                    item = next(made)
+                    keeper.keep_item(item)
+                items.append(item)
+                bar.update()
 
     # decoders are not told what the animal did
     asked = method not in INVERTED or settings.iterations > 0 or settings.gradient_step
@@ -251,55 +256,71 @@ def _check_same(aligned: AlignedSession, other: AlignedSession, trial: int, foun
         )
 
 
-def _invert(setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings) -> Reconstruction:
-    started = time.perf_counter()
+def _invert(
+    setup: Setup, recordings: list[Recording], showings: Sequence[Showing], settings: InversionSettings
+) -> Iterator[Reconstruction]:
     if not settings.iterations:
-        return replace(
-            _reconstruction(recordings, showing, first_look(setup, recordings, showing, settings)),
-            baselines={"ridge": in_range(setup.decode(recordings, showing))},
-            info={"witnesses": sum(map(len, showing)), "seconds": time.perf_counter() - started},
+        yield from (_look(setup, recordings, showing, settings) for showing in showings)
+        return
+    if not showings:
+        return
+    started = time.perf_counter()
+    repeats = recordings[0][1].trials["repeat"]
+    snapshots = {showing: _SNAPSHOTS for showing in showings if repeats[showing[0][0]] == 0}
+    found = invert_together(setup, recordings, showings, settings, snapshots)
+    searched = (time.perf_counter() - started) / len(showings)
+    for showing, made in zip(showings, found, strict=True):
+        started = time.perf_counter()
+        fit, outcome = made.fit, made.outcome
+        video, std = setup.finished(made, settings.seed)
+        yield replace(
+            _reconstruction(recordings, showing, video),
+            std=std,
+            baselines={"ridge": in_range(setup.decode(recordings, showing)) if setup.amortized else made.decoded}
+            | ({"amortized": made.decoded} if setup.amortized else {}),
+            history=fit.history,
+            snapshots=np.round(setup.blended(fit.snapshots, made.decoded)).astype(np.uint8),
+            snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),
+            behavior=fit.behavior,
+            info={
+                "converged": outcome.converged,
+                "iterations": outcome.n_iterations,
+                "evaluations": outcome.n_evaluations,
+                "objective": outcome.value,
+                "prior": setup.prior,
+                "prior_weight": setup.prior_weight,
+                "witnesses": sum(map(len, showing)),
+                "seconds": searched + time.perf_counter() - started,
+            },
         )
-    first = recordings[0][1].trials.at[showing[0][0], "repeat"] == 0
-    made = invert(setup, recordings, showing, settings, _SNAPSHOTS if first else ())
-    fit, outcome = made.fit, made.outcome
-    video, std = setup.finished(made, settings.seed)
+
+
+def _look(setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings) -> Reconstruction:
+    started = time.perf_counter()
     return replace(
-        _reconstruction(recordings, showing, video),
-        std=std,
-        baselines={"ridge": in_range(setup.decode(recordings, showing)) if setup.amortized else made.decoded}
-        | ({"amortized": made.decoded} if setup.amortized else {}),
-        history=fit.history,
-        snapshots=np.round(setup.blended(fit.snapshots, made.decoded)).astype(np.uint8),
-        snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),
-        behavior=fit.behavior,
-        info={
-            "converged": outcome.converged,
-            "iterations": outcome.n_iterations,
-            "evaluations": outcome.n_evaluations,
-            "objective": outcome.value,
-            "prior": setup.prior,
-            "prior_weight": setup.prior_weight,
-            "witnesses": sum(map(len, showing)),
-            "seconds": time.perf_counter() - started,
-        },
+        _reconstruction(recordings, showing, first_look(setup, recordings, showing, settings)),
+        baselines={"ridge": in_range(setup.decode(recordings, showing))},
+        info={"witnesses": sum(map(len, showing)), "seconds": time.perf_counter() - started},
     )
 
 
 def _as_published(
-    setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings
-) -> Reconstruction:
-    ((encoder, aligned),), ((trial,),) = recordings, showing
+    setup: Setup, recordings: list[Recording], showings: Sequence[Showing], settings: InversionSettings
+) -> Iterator[Reconstruction]:
     published = settings.published or PRESETS[settings.preset]
-    item = reconstruct_bauer2026(encoder, aligned, trial, published, transparency=setup.transparency)
-    item.baselines["ridge"] = _decode_linearly(setup, recordings, showing, settings).video
-    return item
+    for showing in showings:
+        ((encoder, aligned),), ((trial,),) = recordings, showing
+        item = reconstruct_bauer2026(encoder, aligned, trial, published, transparency=setup.transparency)
+        item.baselines["ridge"] = in_range(setup.decode(recordings, showing))
+        yield item
 
 
 def _decode_linearly(
-    setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings
-) -> Reconstruction:
-    video = in_range(setup.decode(recordings, showing))
-    return replace(_reconstruction(recordings, showing, video), info={"penalty": setup.ridges[0].penalty})
+    setup: Setup, recordings: list[Recording], showings: Sequence[Showing], settings: InversionSettings
+) -> Iterator[Reconstruction]:
+    for showing in showings:
+        video = in_range(setup.decode(recordings, showing))
+        yield replace(_reconstruction(recordings, showing, video), info={"penalty": setup.ridges[0].penalty})
 
 
 def _reconstruction(recordings: list[Recording], showing: Showing, video: np.ndarray) -> Reconstruction:
@@ -311,7 +332,7 @@ def _reconstruction(recordings: list[Recording], showing: Showing, video: np.nda
     )
 
 
-_MAKERS: dict[str, Callable[..., Reconstruction]] = {
+_MAKERS: dict[str, Callable[..., Iterator[Reconstruction]]] = {
     **dict.fromkeys(INVERTED, _invert),
     "ridge": _decode_linearly,
     **dict.fromkeys(PRESETS, _as_published),

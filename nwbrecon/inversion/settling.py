@@ -30,7 +30,7 @@ from nwbrecon.inversion.selection import (
     choose_on_known,
     held_out_neighborhoods,
 )
-from nwbrecon.inversion.setup import INVERTED, Recording, Setup, Showing, gather, in_range, invert
+from nwbrecon.inversion.setup import INVERTED, Recording, Setup, Showing, gather, in_batches, in_range, invert_together
 from nwbrecon.inversion.transparency import train_transparency
 from nwbrecon.inversion.uncertainty import fit_error_model
 from nwbrecon.metrics import correlation
@@ -300,11 +300,13 @@ def _calibrate(
     aligned = recordings[0][1]
     known = [*showings, *(_learned_from(recordings, showings) if settings.uncertainty else [])]
     clips, information = [], []
-    for showing in progress(known, label="calibrating", unit="clip"):
-        made = invert(setup, recordings, showing, settings)
-        clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
-        if settings.uncertainty:
-            information.append(made.information(settings.seed))
+    with progress(total=len(known), label="calibrating", unit="clip") as bar:
+        for some in in_batches(known, settings.clips_at_once):
+            for showing, made in zip(some, invert_together(setup, recordings, some, settings), strict=True):
+                clips.append((made.fit.video, made.decoded, _truth(recordings, showing)))
+                if settings.uncertainty:
+                    information.append(made.information(settings.seed))
+            bar.update(len(some))
     if len(showings) > 1:
         setup.blend = fit_blend(clips[: len(showings)], setup.mask, aligned.frame_rate)
     if settings.uncertainty:

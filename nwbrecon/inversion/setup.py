@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,23 @@ from nwbrecon.inversion.information import fisher_information
 from nwbrecon.inversion.priors import MoviePrior, Prior
 from nwbrecon.inversion.reconstructor import Outcome, Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder
+from nwbrecon.inversion.together import search_together
 from nwbrecon.inversion.uncertainty import ErrorModel, error_features
 from nwbrecon.storage import read_arrays, read_json, write_arrays, write_json
 
-__all__ = ["INVERTED", "SEARCH", "Inverted", "Recording", "Setup", "Showing", "gather", "in_range", "invert"]
+__all__ = [
+    "INVERTED",
+    "SEARCH",
+    "Inverted",
+    "Recording",
+    "Setup",
+    "Showing",
+    "gather",
+    "in_batches",
+    "in_range",
+    "invert",
+    "invert_together",
+]
 
 Recording = tuple[EncoderEnsemble, AlignedSession]
 """A session and its encoder."""
@@ -342,7 +355,20 @@ def invert(
     settings: InversionSettings,
     snapshots: Sequence[int] = (),
 ) -> Inverted:
-    """Search for the movie that explains a showing best, starting from what the decoder makes of it.
+    """Search for the movie that explains a showing best; see `invert_together`."""
+    return invert_together(setup, recordings, [showing], settings, {showing: snapshots})[0]
+
+
+def invert_together(
+    setup: Setup,
+    recordings: Sequence[Recording],
+    showings: Sequence[Showing],
+    settings: InversionSettings,
+    snapshots: Mapping[Showing, Sequence[int]] | None = None,
+) -> list[Inverted]:
+    """Search for the movies that explain showings best, starting from what the decoder makes of them.
+
+    Several are searched for side by side, and their movies predicted in one batch.
 
     Parameters
     ----------
@@ -350,33 +376,58 @@ def invert(
         What the clips share.
     recordings
         The sessions and their encoders.
-    showing
-        The trials.
+    showings
+        The trials of each clip.
     settings
         How long to search, what is made of noise, and what is made of behavior.
     snapshots
-        Iterations at which the video is kept.
+        Iterations at which the video of a showing is kept.
     """
-    evidence = gather(recordings, showing, setup.margins, settings, setup.behaving)
-    decoded = setup.guess(recordings, showing)
-    prior = setup.prior_for(setup.prior, decoded, device_of(recordings[0][0]))
-    start = prior.white(setup.margins.pad(decoded))
-    fit = Reconstructor(
-        evidence,
+    guesses = [setup.guess(recordings, showing) for showing in showings]
+    fits = [
+        _begun(setup, recordings, showing, settings, guess) for showing, guess in zip(showings, guesses, strict=True)
+    ]
+    kept = {id(fit): (snapshots or {}).get(showing, ()) for fit, showing in zip(fits, showings, strict=True)}
+
+    def search(fit: Reconstructor) -> Outcome:
+        outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=kept[id(fit)])
+        if settings.noise != "dispersion":
+            with torch.no_grad():
+                video = fit.prior.video(fit.white)
+            fit.judge_by([witness.whitened(video[:, witness.frames], settings.noise) for witness in fit.evidence])
+            outcome = fit.run(math.ceil(settings.iterations / 2), tolerance=settings.tolerance)
+        return outcome
+
+    outcomes = [search(fit) for fit in fits] if len(fits) == 1 else search_together(fits, search)
+    return [
+        Inverted(fit, outcome, fit.objective.told(fit.point), in_range(guess))
+        for fit, outcome, guess in zip(fits, outcomes, guesses, strict=True)
+    ]
+
+
+def _begun(
+    setup: Setup,
+    recordings: Sequence[Recording],
+    showing: Showing,
+    settings: InversionSettings,
+    guess: np.ndarray,
+) -> Reconstructor:
+    """Set up the search for a clip."""
+    prior = setup.prior_for(setup.prior, guess, device_of(recordings[0][0]))
+    return Reconstructor(
+        gather(recordings, showing, setup.margins, settings, setup.behaving),
         prior,
         setup.margins,
         prior_weight=setup.prior_weight,
-        start=start,
+        start=prior.white(setup.margins.pad(guess)),
         sensitivity=setup.sensitivity_to(showing),
         optimizer=settings.optimizer,
     )
-    outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=snapshots)
-    if settings.noise != "dispersion":
-        with torch.no_grad():
-            video = prior.video(fit.white)
-        fit.judge_by([witness.whitened(video[:, witness.frames], settings.noise) for witness in fit.evidence])
-        outcome = fit.run(math.ceil(settings.iterations / 2), tolerance=settings.tolerance)
-    return Inverted(fit, outcome, fit.objective.told(fit.point), in_range(decoded))
+
+
+def in_batches(showings: Sequence[Showing], size: int) -> list[Sequence[Showing]]:
+    """Cut showings into batches, one after the other."""
+    return [showings[first : first + size] for first in range(0, len(showings), size)]
 
 
 def in_range(video: np.ndarray) -> np.ndarray:

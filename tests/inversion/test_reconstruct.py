@@ -128,11 +128,11 @@ def test_an_interrupted_run_goes_on_where_it_was(quick, small_mouse, small_encod
     module = __import__("sys").modules["nwbrecon.inversion.reconstruct"]
     invert, calls = module._invert, []
 
-    def counted(setup, recordings, showing, settings):
+    def counted(setup, recordings, showings, settings):
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(showing)
-        return invert(setup, recordings, showing, settings)
+        calls.extend(showings)
+        return invert(setup, recordings, showings, settings)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setitem(module._MAKERS, "map", counted)
@@ -142,7 +142,7 @@ def test_an_interrupted_run_goes_on_where_it_was(quick, small_mouse, small_encod
     done = list(calls)
     calls[:] = []
     monkeypatch.setattr(module, "make_setup", lambda *_, **__: pytest.fail("the set-up was made again"))
-    monkeypatch.setitem(module._MAKERS, "map", lambda *a: (calls.append(a[2]), invert(*a))[1])
+    monkeypatch.setitem(module._MAKERS, "map", lambda *a: (calls.extend(a[2]), invert(*a))[1])
     assert_same(reconstruct(small_encoder, small_mouse.aligned, settings=QUICK, state=tmp_path), quick)
     assert not set(calls) & set(done)
     assert len(calls) == 4
@@ -239,6 +239,33 @@ def test_a_search_may_begin_at_the_amortized_decoder(small_mouse, small_encoder,
     np.testing.assert_array_equal(begun.decoded, guess)
     np.testing.assert_array_equal(item.video, setup.blended(begun.fit.video, guess))
     assert made.info["behavior"] == "given"
+
+
+def test_clips_side_by_side_come_out_as_one_by_one(quick, small_mouse, small_encoder, tmp_path):
+    four = QUICK.model_copy(update={"clips_at_once": 4})
+    aligned = small_mouse.aligned
+    trials = [trial for item in quick for trial in item.trials]
+    # of the first batch one is there already
+    reconstruct(small_encoder, aligned, trials, four, state=tmp_path)
+    for kept in tmp_path.glob("trial-*"):
+        if kept.stem != f"trial-{trials[1]}":
+            kept.unlink()
+    batches = []
+
+    class Watched(type(small_encoder)):
+        def predict_rates(self, video, behavior):
+            batches.append(len(video))
+            return super().predict_rates(video, behavior)
+
+    watched = copy.copy(small_encoder)
+    watched.__class__ = Watched
+    made = reconstruct(watched, aligned, trials, four, state=tmp_path)
+    assert max(batches) == 3
+    assert [item.trials for item in made] == [item.trials for item in quick]
+    for item, alone in zip(made, quick, strict=True):
+        assert np.corrcoef(item.video.ravel(), alone.video.ravel())[0, 1] > 0.999
+        assert np.abs(item.video - alone.video).mean() < 0.5
+        assert item.snapshots.shape == alone.snapshots.shape
 
 
 def test_repeats_may_be_fused(quick, small_mouse, small_encoder):
