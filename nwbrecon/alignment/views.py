@@ -140,11 +140,16 @@ def sample_behavior(series: BehaviorSeries, starts: np.ndarray, stops: np.ndarra
     """
     known = np.isfinite(series.values)
     times, values = series.timestamps[known], series.values[known]
+    # the bins and, on either side, the sample that a line or a held value comes from or goes to
+    near = slice(
+        max(0, int(np.searchsorted(times, starts.min(initial=np.inf))) - 1),
+        int(np.searchsorted(times, stops.max(initial=-np.inf))) + 2,
+    )
+    times, values = times[near], values[near]
     # a variable that is sampled more slowly than the limit has no gaps for that
-    usual = float(np.median(np.diff(series.timestamps))) if len(series.timestamps) > 1 else 0.0
-    longest = max(longest, 1.5 * usual)
+    longest = max(longest, 1.5 * series.interval)
     if series.held:
-        return held_averages(times, values, starts, stops, longest=longest, usual=usual)
+        return held_averages(times, values, starts, stops, longest=longest, usual=series.interval)
     return bin_averages(times, values, starts, stops, longest=longest)
 
 

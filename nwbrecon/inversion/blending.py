@@ -72,10 +72,15 @@ class Blend:
     def movie(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Add the two movies up: ``(..., time, height, width)``, grey levels, not clipped."""
         total = np.full(np.broadcast_shapes(first.shape, second.shape), self.pivot + self.level, np.float32)
-        for video, weights in zip((first, second), np.array(self.weights, np.float32), strict=True):
-            if weights.any():
-                for weight, band in zip(weights.ravel(), _bands(video - self.pivot, self.frames), strict=True):
-                    total += weight * band
+        parts = [_paces(video - self.pivot, self.frames) for video in (first, second)]
+        weights = np.array(self.weights, np.float32)
+        for pace, both in enumerate(zip(*parts, strict=True)):
+            # what lies between two Gaussians counts by the finer one's weight: each is needed once, of what it is to
+            # be of in both movies together
+            of_each = weights[:, pace] - np.pad(weights[:, pace, 1:], ((0, 0), (0, 1)))
+            for size, of_first, of_second in zip((*_SPACE, None), *of_each, strict=True):
+                if of_first or of_second:
+                    total += _coarse(of_first * both[0] + of_second * both[1], size)
         return total
 
 
@@ -133,14 +138,25 @@ def fit_blend(clips: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], mask: 
 
 def _bands(video: np.ndarray, frames: float) -> list[np.ndarray]:
     """Cut a movie ``(..., time, height, width)`` into bands, slow ones first, each from coarse to fine."""
+    bands = []
+    for part in _paces(video, frames):
+        smooth = [_coarse(part, size) for size in _SPACE]
+        bands += [smooth[0], *(fine - coarse for coarse, fine in zip(smooth, [*smooth[1:], part], strict=True))]
+    return bands
+
+
+def _paces(video: np.ndarray, frames: float) -> tuple[np.ndarray, np.ndarray]:
+    """Part slow from fast."""
     video = video.astype(np.float32)
     slow = smoothed(video, (frames, 0, 0), truncate=3.0)
-    parts = []
-    for part in (slow, video - slow):
-        sizes = [share * video.shape[-2] for share in _SPACE]
-        smooth = [smoothed(part, (0, size, size), "nearest") for size in sizes]
-        parts += [smooth[0], *(fine - coarse for coarse, fine in zip(smooth, [*smooth[1:], part], strict=True))]
-    return parts
+    return slow, video - slow
+
+
+def _coarse(video: np.ndarray, size: float | None) -> np.ndarray:
+    """Smooth with a Gaussian of this standard deviation, a share of the rows; ``None`` leaves it as it is."""
+    if size is None:
+        return video
+    return smoothed(video, (0, size * video.shape[-2], size * video.shape[-2]), "nearest")
 
 
 def _nonnegative(gram: np.ndarray, cross: np.ndarray) -> np.ndarray:

@@ -55,10 +55,8 @@ def gradient_step(
     objective = Objective(evidence, prior, prior_weight=setup.prior_weight)
     # what else is unknown of the trial is taken to be as usual
     told = objective.told(objective.point([start]))
-    sensitivity = setup.sensitivity_to(showing)
-    assert sensitivity is not None
     padded = torch.from_numpy(setup.margins.pad(guess))[None].to(start)
-    step = step_direction(told, prior, Metric(sensitivity, prior, setup.prior_weight), padded)
+    step = step_direction(told, prior, setup.metric_for(prior, showing), padded)
     return setup.mean + step[0, setup.margins.lead : step.shape[1] - setup.margins.tail].cpu().numpy()
 
 
@@ -89,7 +87,4 @@ def step_direction(evidence: Sequence[Evidence], prior: Prior, metric: Metric, v
     for witness in evidence:
         part = video[:, witness.frames].detach().requires_grad_()
         gradient[:, witness.frames] += torch.autograd.grad(witness.loss(part), part)[0]
-    white = torch.zeros(1, *prior.coordinates, device=video.device, requires_grad=True)
-    (of_white,) = torch.autograd.grad(prior.video(white), white, gradient)
-    with torch.no_grad():
-        return prior.video(-metric(of_white)) - prior.video(torch.zeros_like(of_white))
+    return prior.colored(-metric(prior.pulled_back(gradient)))

@@ -94,6 +94,17 @@ class Prior(ABC):
         """Color white coordinates ``(batch, *coordinates)``: video ``(batch, time, height, width)``, grey levels."""
 
     @abstractmethod
+    def colored(self, white: Tensor) -> Tensor:
+        """Give what white coordinates add to the video at the prior's center, linearly."""
+
+    @abstractmethod
+    def pulled_back(self, gradient: Tensor) -> Tensor:
+        """Gradient with respect to white coordinates; that with respect to video is ``(batch, time, height, width)``.
+
+        The transpose of `colored`.
+        """
+
+    @abstractmethod
     def white(self, video: Tensor | np.ndarray) -> Tensor:
         """Whiten a rough video ``(time, height, width)``: ``(1, *coordinates)`` of what is believed of it."""
 
@@ -149,9 +160,18 @@ class MoviePrior(Prior):
 
     def video(self, white: Tensor) -> Tensor:
         """White ``(batch, *coordinates)`` to video ``(batch, time, height, width)``, grey levels."""
+        return self.mean + self.colored(white)
+
+    def colored(self, white: Tensor) -> Tensor:
+        """Give what white ``(batch, *coordinates)`` adds to the mean: ``(batch, time, height, width)``, grey levels."""
         spectrum = torch.view_as_complex(white * (self.amplitude / self._twice)[..., None])
         colored = torch.fft.irfftn(spectrum, s=self.torus, dim=(1, 2, 3), norm="ortho")
-        return self.mean + colored[:, : self.shape[0], : self.shape[1], : self.shape[2]]
+        return colored[:, : self.shape[0], : self.shape[1], : self.shape[2]]
+
+    def pulled_back(self, gradient: Tensor) -> Tensor:
+        """Gradient ``(batch, *coordinates)`` where that with respect to video is ``(batch, time, height, width)``."""
+        spectrum = torch.fft.rfftn(gradient, s=self.torus, dim=(1, 2, 3), norm="ortho")
+        return torch.view_as_real(spectrum) * (self.amplitude * self._twice)[..., None]
 
     def white(self, video: Tensor | np.ndarray) -> Tensor:
         """White ``(1, *coordinates)`` of what is to be believed of a rough video ``(time, height, width)``.

@@ -21,6 +21,7 @@ from nwbrecon.inversion.blending import Blend
 from nwbrecon.inversion.denoiser import Denoiser, DenoiserPrior
 from nwbrecon.inversion.evidence import Evidence, Margins, gather_evidence
 from nwbrecon.inversion.information import fisher_information
+from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.priors import MoviePrior, Prior
 from nwbrecon.inversion.reconstructor import Outcome, Reconstructor
 from nwbrecon.inversion.ridge import RidgeDecoder
@@ -121,6 +122,7 @@ class Setup:
     amortized: tuple[AmortizedDecoder, ...] = ()
     of_decoders: Blend = field(default_factory=Blend.of_first)
     _priors: dict[tuple[Any, ...], Prior] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _metric: tuple[Prior, float, float, Metric] | None = field(default=None, init=False, repr=False, compare=False)
 
     def blended(self, inverted: np.ndarray, decoded: np.ndarray) -> np.ndarray:
         """Give the movie that is best on validation clips: ``(..., height, width)`` float32, grey levels 0-255."""
@@ -191,6 +193,17 @@ class Setup:
     def sensitivity_to(self, showing: Showing) -> np.ndarray | None:
         """Sensitivity of all witnesses of a showing together."""
         return None if self.sensitivity is None else self.sensitivity * float(np.mean([len(one) for one in showing]))
+
+    def metric_for(self, prior: Prior, showing: Showing) -> Metric:
+        """Metric of a search under a prior, with the chosen weight; needs the sensitivity."""
+        sensitivity = self.sensitivity_to(showing)
+        assert sensitivity is not None
+        witnesses = float(np.mean([len(one) for one in showing]))
+        # the clip before had the same, mostly
+        asked = prior, witnesses, self.prior_weight
+        if self._metric is None or self._metric[0] is not prior or self._metric[1:3] != asked[1:]:
+            self._metric = *asked, Metric(sensitivity, prior, self.prior_weight)
+        return self._metric[3]
 
     def prior_for(self, kind: str, ridge_video: np.ndarray, device: torch.device) -> Prior:
         """Prior of a clip with its margins, given what the linear decoder makes of it."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -335,6 +336,11 @@ class BehaviorSeries:
     unit: str
     origin: str
     held: bool = False
+
+    @cached_property
+    def interval(self) -> float:
+        """Usual time between samples (s); 0 where there are fewer than two."""
+        return float(np.median(np.diff(self.timestamps))) if len(self.timestamps) > 1 else 0.0
 
 
 @dataclass(repr=False)

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from small import FRAME_SIZE
 
-from nwbrecon.inversion.blending import Blend, fit_blend
+from nwbrecon.inversion.blending import Blend, _bands, fit_blend
 
 RATE = 30.0
 
@@ -84,3 +84,19 @@ def test_a_blend_survives_json():
 
     blend = fitted(*clips_and_mask())
     assert Blend.from_plain(json.loads(json.dumps(blend.as_dict()))) == blend
+
+
+def test_the_sum_is_that_of_the_weighted_bands():
+    random = np.random.default_rng(5)
+    first, second = random.normal(100, 30, (2, 3, 12, 9, 16)).astype(np.float32)
+    weights = random.random((2, 2, 4))
+    weights[0, 1, 2] = weights[1, 0] = 0
+    blend = Blend(tuple(tuple(map(tuple, paces)) for paces in weights.tolist()), 7.0, 100.0, 4.0, 0.5)
+    expected = 107.0 + sum(
+        weight * band
+        for movie, of_movie in zip((first, second), weights, strict=True)
+        for weight, band in zip(of_movie.ravel(), _bands(movie - 100.0, 4.0), strict=True)
+    )
+    np.testing.assert_allclose(blend.movie(first, second), expected, atol=1e-3)
+    # one of them may have a leading axis that the other lacks
+    np.testing.assert_allclose(blend.movie(first, second[0])[0], expected[0], atol=1e-3)

@@ -38,6 +38,15 @@ def tiny_prior():
     return MoviePrior(covariance, (4, 3, 4), 100.0)
 
 
+def test_pulling_back_is_the_transpose_of_coloring():
+    prior = tiny_prior()
+    generator = torch.Generator().manual_seed(3)
+    white = torch.randn(1, *prior.coordinates, generator=generator, requires_grad=True)
+    gradient = torch.randn(1, 4, 3, 4, generator=generator)
+    (expected,) = torch.autograd.grad(prior.video(white), white, gradient)
+    torch.testing.assert_close(prior.pulled_back(gradient), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_direction_is_the_colored_metric_of_the_gradient():
     prior = tiny_prior()
     sensitivity = np.zeros((2, 3, 4), np.float32)
