@@ -155,7 +155,9 @@ def learning_curve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for n_rois, minutes, who in sorted(points):
         # made movies have no end; of films there are only so many
-        if minutes > given and any(given <= shorter < minutes for _, shorter, _ in points):
+        if minutes > given and any(
+            given <= shorter < minutes for some, shorter, other in points if (some, other) == (n_rois, who)
+        ):
             print(
                 f"{minutes:g} min: the movies give no more than {given:.1f} min, which stand in another row", flush=True
             )

@@ -509,7 +509,8 @@ class InversionSettings(Settings):
     """Iterations of the search a clip, at most; with 0 there is no search, and the decoder's movie is given."""
     gradient_step: bool = False
     """Instead of a search, take one step from the decoder's movie, as long in each band as is best on validation
-    clips."""
+    clips. It is under the plain prior of its kind and the first of ``candidate_weights``; noise is not whitened for it,
+    and no gain and no behavior are found along with it."""
     optimizer: Literal["lbfgs", "gradient", "adam"] = "lbfgs"
     """What the movie is searched for with, by name: L-BFGS, steepest descent, or Adam, which need many more
     iterations."""
@@ -576,7 +577,10 @@ class InversionSettings(Settings):
     def _of_preset(cls, content: Any) -> Any:
         """Give the preset its own defaults; they are written out, so that settings mean the same wherever they go."""
         if isinstance(content, Mapping) and content.get("preset") == "fast":
-            own = {} if content.get("iterations") else {"decoder": "amortized", "iterations": 0, "gradient_step": True}
+            own: dict[str, Any] = {} if content.get("iterations") else {"decoder": "amortized", "iterations": 0}
+            # settings that were written out before there were steps say the rest
+            if own and not own.keys() <= content.keys():
+                own["gradient_step"] = True
             return own | {"uncertainty": False} | dict(content)
         return content
 
@@ -584,8 +588,20 @@ class InversionSettings(Settings):
     def _uncertainty_is_of_a_search(self) -> Self:
         if self.uncertainty and not self.iterations and self.preset in ("map", "fast"):
             raise ValueError("without iterations there is no uncertainty: set uncertainty to false")
-        if self.gradient_step and self.iterations:
-            raise ValueError("a gradient step takes the place of a search: set iterations to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _a_step_is_no_search(self) -> Self:
+        if not self.gradient_step:
+            return self
+        if self.preset not in ("map", "fast"):
+            raise ValueError(f"the preset {self.preset} takes no gradient step: set gradient_step to false")
+        if self.iterations:
+            raise ValueError(
+                "a gradient step takes the place of a search: set iterations to 0, or gradient_step to false"
+            )
+        if self.behavior == "inferred":
+            raise ValueError("behavior is inferred by a search: give iterations, or behavior given or withheld")
         return self
 
 

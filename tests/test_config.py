@@ -116,6 +116,13 @@ def test_the_fast_preset_has_its_own_defaults_and_gives_way_to_what_is_said():
     assert not short.gradient_step
     with pytest.raises(SettingsError, match="takes the place of a search"):
         load_settings(RunSettings, inversion__gradient_step=True)
+    with pytest.raises(SettingsError, match="takes no gradient step"):
+        load_settings(RunSettings, inversion__preset="ridge", inversion__gradient_step=True)
+    with pytest.raises(SettingsError, match="inferred by a search"):
+        load_settings(RunSettings, inversion__preset="fast", inversion__behavior="inferred")
+    # as written out before there were steps
+    older = {name: value for name, value in fast.model_dump(mode="json").items() if name != "gradient_step"}
+    assert not InversionSettings.model_validate(older).gradient_step
     said = InversionSettings(preset="fast", iterations=5, uncertainty=True, prior_weight=None)
     assert (said.iterations, said.uncertainty, said.prior_weight) == (5, True, None)
     for settings in (fast, said):

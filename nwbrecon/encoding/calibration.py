@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from nwbrecon.encoding.likelihoods import Likelihood
 from nwbrecon.encoding.prediction import nan_correlation, predict_samples
 from nwbrecon.metrics import bootstrap_interval
 
-__all__ = ["Gate", "dispersion", "drawn_to_typical", "filled_with_typical", "gate", "other_movies"]
+__all__ = ["Gate", "dispersion", "drawn_to_typical", "filled_with_typical", "gate", "wrong_clips", "wrong_movie"]
 
 # ROIs whose held-out activity a linear fit predicted at least this well take part in the gate
 _VISUAL_CORRELATION = 0.1
@@ -144,12 +146,21 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
         The verdict.
     """
     visual = np.nan_to_num(linear_scores) > _VISUAL_CORRELATION
-    others = {trial: other_movies(aligned, trial, trials, _WRONG) for trial in trials}
-    wrong = [{trial: movies[turn % len(movies)] for trial, movies in others.items()} for turn in range(_WRONG)]
-    gray = {trial: torch.full_like(movie, float(movie.mean())) for trial, movie in wrong[0].items()}
-    of_true, of_gray, *of_wrong = (
-        predict_samples(encoder, aligned, trials, videos=videos) for videos in (None, gray, *wrong)
-    )
+    others = {trial: wrong_clips(aligned, trial, trials, _WRONG) for trial in trials}
+
+    def wrong(trial: int, turn: int) -> Tensor:
+        return wrong_movie(aligned, trial, others[trial][turn % len(others[trial])])
+
+    def gray(trial: int) -> Tensor:
+        movie = wrong(trial, 0)
+        return torch.full_like(movie, float(movie.mean()))
+
+    shown: list[Callable[[int], Tensor]] = [
+        gray,
+        *(partial(wrong, turn=turn) for turn in range(max(map(len, others.values())))),
+    ]
+    of_true = predict_samples(encoder, aligned, trials)
+    of_gray, *of_wrong = (predict_samples(encoder, aligned, trials, videos=_OneByOne(trials, make)) for make in shown)
     scores = {
         "true": _correlations(of_true),
         "wrong": np.mean([_correlations(one) for one in of_wrong], axis=0),
@@ -209,8 +220,24 @@ def _standard(values: np.ndarray) -> np.ndarray:
     return deviation / np.where(spread > 1e-12, spread, np.inf)
 
 
-def other_movies(aligned: AlignedSession, trial: int, trials: list[int], count: int) -> list[Tensor]:
-    """Give movies of other clips, as long as that of a trial.
+class _OneByOne(Mapping[int, Tensor]):
+    """Movies by trial, each made when it is asked for: all of a long session's would not fit into memory."""
+
+    def __init__(self, trials: list[int], make: Callable[[int], Tensor]) -> None:
+        self.trials, self.make = trials, make
+
+    def __getitem__(self, trial: int) -> Tensor:
+        return self.make(trial)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.trials)
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+
+def wrong_clips(aligned: AlignedSession, trial: int, trials: list[int], count: int) -> list[int | None]:
+    """Choose what a trial's movie is to be held against: other clips.
 
     Of other films, if there are any, and each of a film of its own as far as these go; clips of the trials that are
     named come before training clips, and long ones before short ones.
@@ -228,9 +255,8 @@ def other_movies(aligned: AlignedSession, trial: int, trials: list[int], count: 
 
     Returns
     -------
-    list of torch.Tensor
-        Each ``(1, 1, time, height, width)``; a shorter clip is shown again from its start. If nothing else was shown,
-        the trial's own clip backwards.
+    list
+        Labels of trials of these clips; if nothing else was shown, ``None`` alone, for which see `wrong_movie`.
     """
     own = aligned.trials.loc[trial]
     train = aligned.trials_in("train")
@@ -241,10 +267,14 @@ def other_movies(aligned: AlignedSession, trial: int, trials: list[int], count: 
     film = table["film"].where(table["film"] != "", table["clip"])
     turns = table.groupby(film).cumcount()
     chosen = table.assign(turn=turns).sort_values(["of_own", "turn"], kind="stable").index[:count]
-    # where nothing else was shown, what was shown backwards is another movie
-    videos = [aligned.trial(label).video for label in chosen] or [aligned.trial(trial).video[::-1]]
-    length = int(own["n_frames"])
-    return [
-        torch.from_numpy(np.resize(video, (length, *video.shape[1:])).astype(np.float32))[None, None]
-        for video in videos
-    ]
+    return [int(label) for label in chosen] or [None]
+
+
+def wrong_movie(aligned: AlignedSession, trial: int, other: int | None) -> Tensor:
+    """Give the movie of another trial's clip, as long as that of a trial: ``(1, 1, time, height, width)``.
+
+    A shorter clip is shown again from its start; for no other trial (``None``), the trial's own runs backwards.
+    """
+    video = aligned.trial(trial).video[::-1] if other is None else aligned.trial(other).video
+    length = int(aligned.trials.at[trial, "n_frames"])
+    return torch.from_numpy(np.resize(video, (length, *video.shape[1:])).astype(np.float32))[None, None]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession, leave_one_out_correlation, responses_on_frames
 from nwbrecon.encoding.baselines import fit_baselines
-from nwbrecon.encoding.calibration import other_movies
+from nwbrecon.encoding.calibration import wrong_clips, wrong_movie
 from nwbrecon.encoding.encoder import Encoder, look_ahead
 from nwbrecon.encoding.ensemble import EncoderEnsemble
 from nwbrecon.encoding.likelihoods import Poisson
@@ -61,9 +61,9 @@ def score_encoder(encoder: Encoder, aligned: AlignedSession, split: str = "test"
 
     Baselines are those of `nwbrecon.encoding.baselines.fit_baselines`. Controls give the same encoder less or something
     else: ``behavior withheld`` (missing in every frame), ``gray screen`` (uniform, of the mean gray level), ``wrong
-    clip`` (another of the split's), and ``other ROIs``, where each ROI's prediction is held against the responses of
-    another of its plane, as if the labels had been shuffled: what all ROIs have in common, for which no label is
-    needed. (An encoder that is *trained* on shuffled labels would learn the same, but costs a training.)
+    clip`` (another, of another film if there is one), and ``other ROIs``, where each ROI's prediction is held against
+    the responses of another of its plane, as if the labels had been shuffled: what all ROIs have in common, for which
+    no label is needed. (An encoder that is *trained* on shuffled labels would learn the same, but costs a training.)
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _gray(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
 
 
 def _other(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
-    return other_movies(aligned, trial, trials, 1)[0]
+    return wrong_movie(aligned, trial, wrong_clips(aligned, trial, trials, 1)[0])
 
 
 class _Withheld:

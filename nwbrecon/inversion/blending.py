@@ -59,6 +59,11 @@ class Blend:
         """Give the second movie as it is."""
         return cls((_NOTHING, _ALL), 0.0, 0.0, 1.0, 0.0)
 
+    @property
+    def uses_first(self) -> bool:
+        """Whether the first movie counts at all."""
+        return any(weight > 0 for pace in self.weights[0] for weight in pace)
+
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Blend:
         """Take up what `as_dict` gave, from JSON."""

@@ -36,7 +36,7 @@ def first_look(
         Whether there is a step from the decoder's movie.
     """
     guess = in_range(setup.guess(recordings, showing))
-    if not settings.gradient_step:
+    if not settings.gradient_step or not setup.blend.uses_first:
         return guess
     return setup.blended(gradient_step(setup, recordings, showing, settings, guess), guess)
 

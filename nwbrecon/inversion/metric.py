@@ -128,6 +128,8 @@ def behavior_sensitivity(
     generator = torch.Generator().manual_seed(seed)
     longest = round(_LONGEST_LAG * aligned.frame_rate)
     total, n_frames = torch.zeros(longest + 1, directions.shape[1]), 0
+    if not directions.size:
+        return total.numpy()
     along = torch.from_numpy(directions).float()
     for evidence, video in shown(encoder, aligned, trials, stretch_seconds=stretch_seconds):
         for _, gradient in behavior_backprojections(evidence, video, n_probes=n_probes, generator=generator):

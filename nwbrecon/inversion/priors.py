@@ -69,7 +69,8 @@ class Prior(ABC):
 
     This is all that an inversion asks of a prior. The search goes over the white coordinates (`video` gives the movie
     at a point), starts at those of a rough movie (`white`), minimizes `negative_log_probability` along with the
-    evidence, and is shortened by what `amplitude` tells of how it curves.
+    evidence, and is shortened by what `amplitude` tells of how it curves. A single step goes by `pulled_back` and
+    `colored`.
 
     Attributes
     ----------

@@ -121,7 +121,8 @@ def reconstruct(
                 bar.update()
 
     # decoders are not told what the animal did
-    asked = method not in INVERTED or settings.iterations > 0 or settings.gradient_step
+    steps = settings.gradient_step and setup.blend.uses_first
+    asked = method not in INVERTED or settings.iterations > 0 or steps
     warnings = list(dict.fromkeys(warning for _, session in recordings for warning in session.warnings))
     if method != settings.preset:
         warnings.append(
@@ -134,6 +135,8 @@ def reconstruct(
         warnings.append(
             "The sessions have no validation clip in common: the uncertainty could not be calibrated and is not given."
         )
+    if method in INVERTED and settings.gradient_step and not steps:
+        warnings.append("No validation clips told how long a step from the decoder's movie should be: it was left out.")
     return Reconstructions(
         items,
         method=method,
@@ -150,6 +153,7 @@ def reconstruct(
             "prior_weight": setup.prior_weight,
             "shared_gain": _shared_gain(recordings, settings) if method in INVERTED and settings.iterations else None,
             "blend": setup.blend.as_dict(),
+            **({"blend_of_decoders": setup.of_decoders.as_dict()} if setup.amortized else {}),
             "choice": setup.choice,
             **({"held_out_curve": setup.curve} if setup.curve else {}),
             "mask_fraction": float(setup.mask.mean()),
@@ -273,11 +277,14 @@ def _invert(
         started = time.perf_counter()
         fit, outcome = made.fit, made.outcome
         video, std = setup.finished(made, settings.seed)
+        baselines = {"ridge": made.decoded}
+        if setup.amortized:
+            by_network, linear = setup.decoders(recordings, showing)
+            baselines = {"ridge": linear, "amortized": by_network}
         yield replace(
             _reconstruction(recordings, showing, video),
             std=std,
-            baselines={"ridge": in_range(setup.decode(recordings, showing)) if setup.amortized else made.decoded}
-            | ({"amortized": made.decoded} if setup.amortized else {}),
+            baselines=baselines,
             history=fit.history,
             snapshots=np.round(setup.blended(fit.snapshots, made.decoded)).astype(np.uint8),
             snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),

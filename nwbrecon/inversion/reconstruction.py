@@ -53,6 +53,7 @@ class Reconstruction:
     behavior
         ``(trial, time, variable)`` float32, in the units of the aligned session: running, pupil and gaze of each trial
         as they were found along with the movie (``inversion.behavior=inferred``); ``None`` where they were not sought.
+        Where several sessions are fused, that of the first.
     info
         How it ended: ``converged``, ``prior_weight``, ``prior``, ``seconds``, ...; what JSON can hold.
     """

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from nwbrecon.encoding.validation import validate_once
 from nwbrecon.errors import InversionError
-from nwbrecon.inversion.behavior import BehaviorPrior
 from nwbrecon.inversion.evidence import Evidence, Margins
 from nwbrecon.inversion.keeping import identity, read_search, write_search
 from nwbrecon.inversion.metric import Metric
 from nwbrecon.inversion.objective import Objective
 from nwbrecon.inversion.optimizers import OPTIMIZERS, Evaluation, Optimizer
 from nwbrecon.inversion.priors import Prior
-from nwbrecon.inversion.unknowns import GainPrior
+from nwbrecon.inversion.unknowns import Unknown
 from nwbrecon.session import SignalKind
 
 __all__ = ["Outcome", "Reconstructor"]
@@ -271,18 +270,25 @@ class Reconstructor:
 
     @property
     def behavior(self) -> np.ndarray | None:
-        """``(trial, time, variable)`` float32: behavior that was found, margins cut off; ``None`` if not sought."""
-        return self._found(BehaviorPrior)
+        """Behavior that was found, ``(trial, time, variable)`` float32, margins cut off; ``None`` if not sought.
+
+        That of the trials of the first witness's encoder: other sessions may have other variables.
+        """
+        first = self.objective.evidence[0].encoder
+        own = [one.sought for one in self.objective.evidence if one.encoder is first and one.sought is not None]
+        return self._found(own)
 
     @property
     def gain(self) -> np.ndarray | None:
         """``(trial, time)`` float32: gain that the ROIs share, as it was found; ``None`` where none was sought."""
-        return self._found(GainPrior)
+        return self._found([one.shared for one in self.objective.evidence if one.shared is not None])
 
-    def _found(self, kind: type) -> np.ndarray | None:
-        values = [value for unknown, value in self.objective.values(self.point).items() if isinstance(unknown, kind)]
-        if not values:
+    def _found(self, unknowns: Sequence[Unknown]) -> np.ndarray | None:
+        if not unknowns:
             return None
+        found = self.objective.values(self.point)
+        # the witnesses of a trial's stretches share what is unknown of it
+        values = [found[unknown] for unknown in dict.fromkeys(unknowns)]
         stop = values[0].shape[1] - self.margins.tail
         return torch.cat(values)[:, self.margins.lead : stop].float().cpu().numpy()
 

@@ -36,14 +36,14 @@ from nwbrecon.inversion.uncertainty import fit_error_model
 from nwbrecon.metrics import correlation
 from nwbrecon.progress import progress
 
-__all__ = ["CALIBRATION_CLIPS", "CALIBRATION_FILMS", "make_setup"]
+__all__ = ["CALIBRATION_CLIPS", "CALIBRATION_FILMS", "UNSEARCHED_CLIPS", "make_setup"]
 
 # products of pixels farther apart in time than this are noisy, and hardly differ any more (s)
 _LONGEST_LAG = 3.0
 # more clips than these change the average spectrum little, and the mask neither; of validation clips, on which the
 # weights of the two movies and the error model rest, four were too few where clips differ much; where there is no
 # search, a clip costs little
-_SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS, _UNSEARCHED_CLIPS = 24, 8, 8, 24
+_SPECTRUM_CLIPS, _COVERAGE_CLIPS, CALIBRATION_CLIPS, UNSEARCHED_CLIPS = 24, 8, 8, 24
 # films that should tell how far films are apart in what is missed of them
 CALIBRATION_FILMS = 8
 
@@ -267,7 +267,7 @@ def _of_each_clip(aligned: AlignedSession, showings: Sequence[Showing]) -> list[
 
 def _blend_decoders(setup: Setup, recordings: Sequence[Recording]) -> None:
     """On validation clips: how far to trust the amortized decoder, and how far the linear one."""
-    some = _known(recordings)[:_UNSEARCHED_CLIPS]
+    some = _known(recordings)[:UNSEARCHED_CLIPS]
     clips = [(*setup.decoders(recordings, showing), _truth(recordings, showing)) for showing in some]
     if len(clips) > 1:
         setup.of_decoders = fit_blend(clips, setup.mask, recordings[0][1].frame_rate)
@@ -281,7 +281,7 @@ def _calibrate_step(
     setup.prior_weight = settings.prior_weight or settings.candidate_weights[0]
     setup.blend = Blend.of_second()
     clips = []
-    for showing in progress(showings[:_UNSEARCHED_CLIPS], label="calibrating", unit="clip"):
+    for showing in progress(showings[:UNSEARCHED_CLIPS], label="calibrating", unit="clip"):
         guess = in_range(setup.guess(recordings, showing))
         step = gradient_step(setup, recordings, showing, settings, guess)
         clips.append((step, guess, _truth(recordings, showing)))

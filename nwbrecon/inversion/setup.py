@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,8 @@ class Setup:
     behaving
         What is known of the behavior of each recording, where it is inferred; otherwise empty.
     amortized
-        The amortized decoder of each recording, where the settings ask for it; it then takes the linear decoder's
-        place in everything but as a baseline.
+        The amortized decoder of each recording, where the settings ask for it; its movie and the linear decoder's
+        together then take the latter's place in everything but as a baseline.
     of_decoders
         How the amortized decoder's movie and the linear decoder's are added up, where there are both.
     """
@@ -216,7 +217,9 @@ class Setup:
         if key not in self._priors:
             if kind == "denoiser":
                 assert self.denoiser is not None
-                prior: Prior = DenoiserPrior(self.covariances["movie"], shape, self.mean, self.denoiser)
+                # one of its own: it moves with the prior
+                denoiser = copy.deepcopy(self.denoiser)
+                prior: Prior = DenoiserPrior(self.covariances["movie"], shape, self.mean, denoiser)
             else:
                 prior = MoviePrior(self.covariances[kind], shape, self.mean)
             self._priors[key] = prior.to(device)
@@ -294,7 +297,7 @@ class Setup:
             seconds=kept["seconds"],
             behaving=tuple(BehaviorModel(**found) for found in behaving),
             amortized=read_decoders(arrays, kept["amortized"]),
-            of_decoders=Blend.from_plain(kept["of_decoders"]),
+            of_decoders=Blend.from_plain(kept["of_decoders"]) if "of_decoders" in kept else Blend.of_first(),
         )
 
 
@@ -401,21 +404,24 @@ def invert_together(
         _begun(setup, recordings, showing, settings, guess) for showing, guess in zip(showings, guesses, strict=True)
     ]
     kept = {id(fit): (snapshots or {}).get(showing, ()) for fit, showing in zip(fits, showings, strict=True)}
-
-    def search(fit: Reconstructor) -> Outcome:
-        outcome = fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=kept[id(fit)])
-        if settings.noise != "dispersion":
+    outcomes = _searched(
+        fits, lambda fit: fit.run(settings.iterations, tolerance=settings.tolerance, snapshots=kept[id(fit)])
+    )
+    if settings.noise != "dispersion":
+        for fit in fits:
             with torch.no_grad():
                 video = fit.prior.video(fit.white)
             fit.judge_by([witness.whitened(video[:, witness.frames], settings.noise) for witness in fit.evidence])
-            outcome = fit.run(math.ceil(settings.iterations / 2), tolerance=settings.tolerance)
-        return outcome
-
-    outcomes = [search(fit) for fit in fits] if len(fits) == 1 else search_together(fits, search)
+        half = math.ceil(settings.iterations / 2)
+        outcomes = _searched(fits, lambda fit: fit.run(half, tolerance=settings.tolerance))
     return [
         Inverted(fit, outcome, fit.objective.told(fit.point), in_range(guess))
         for fit, outcome, guess in zip(fits, outcomes, guesses, strict=True)
     ]
+
+
+def _searched(fits: Sequence[Reconstructor], search: Callable[[Reconstructor], Outcome]) -> list[Outcome]:
+    return [search(fit) for fit in fits] if len(fits) == 1 else search_together(fits, search)
 
 
 def _begun(

@@ -24,7 +24,7 @@ from nwbrecon.inversion.denoiser import train_denoiser
 from nwbrecon.inversion.evidence import Margins, gather_evidence
 from nwbrecon.inversion.kinds import kinds_of
 from nwbrecon.inversion.priors import MoviePrior, autocovariance
-from nwbrecon.inversion.settling import CALIBRATION_CLIPS, CALIBRATION_FILMS
+from nwbrecon.inversion.settling import CALIBRATION_CLIPS, CALIBRATION_FILMS, UNSEARCHED_CLIPS
 from nwbrecon.inversion.setup import INVERTED
 from nwbrecon.pipeline.opening import open_as_set
 from nwbrecon.progress import progress_shown
@@ -220,7 +220,7 @@ def _inversion(
     outcome = Reconstructor(gather_evidence(encoder, aligned, trial, margins), prior, margins).run(1)
     each = outcome.seconds / outcome.n_evaluations / margins.around(len(video))
 
-    usual, n_validation = float(np.mean(lengths)), len(aligned.trials_in("validation"))
+    usual = float(np.mean(lengths))
     if settings.preset in INVERTED and settings.decoder == "amortized":
         decoder = training_seconds(encoder, aligned, each)
     else:
@@ -229,7 +229,7 @@ def _inversion(
         # mask and, for a step, the metric; decoding a clip takes no time beside it
         asked = int(settings.gradient_step)
         frames: float = asked * sum(margins.around(length) for length in lengths)
-        frames += (16 + asked * (4 + n_validation + controls)) * margins.around(round(usual))
+        frames += (16 + asked * (4 + UNSEARCHED_CLIPS + controls)) * margins.around(round(usual))
         return decoder + each * frames + _linear_decoder(aligned)
 
     # a search evaluates where it starts and to find its first length; a probe for the uncertainty is half an evaluation
@@ -237,6 +237,7 @@ def _inversion(
     clip = (settings.iterations + 2) * whitened + (1 if settings.uncertainty else 0)
     kinds = len(kinds_of(settings))
     weights = len(settings.candidate_weights) if settings.prior_weight is None else 1
+    n_validation = len(aligned.trials_in("validation"))
     chosen_on = min(settings.selection_trials, n_validation or settings.selection_trials)
     choice = chosen_on * kinds * (settings.iterations * (1 + weights) / 4 + 2 * weights)
     if kinds > 1:

@@ -25,22 +25,28 @@ def inferred_behavior(reconstructions: Reconstructions) -> DynamicTable | None:
     if not found:
         return None
     rows = [(row, trial) for row, trials, _ in found for trial in trials]
-    # of several sessions that were fused, trials of the others come after those of the first
-    traces = [trace for _, trials, behavior in found for trace in behavior[: len(trials)]]
-    names = reconstructions.info.get("behavior_names") or [f"variable_{index}" for index in range(traces[0].shape[1])]
+    traces = [trace for _, _, behavior in found for trace in behavior]
+    names = reconstructions.info.get("behavior_names") or [""] * traces[0].shape[1]
+    slugs = [layout.slug(name) for name in names]
+    if len({*slugs, *_KEYS, ""}) < len(slugs) + len(_KEYS) + 1:
+        slugs = [f"variable_{index}" for index in range(len(names))]
     columns = [
         VectorData(name=key, description=f"{layout.describe(key)}.", data=[row[place] for row in rows])
         for place, key in enumerate(_KEYS)
     ]
-    for variable, name in enumerate(names):
-        text = f"What was found of {name!r} in each frame, in the recording's unit; NaN where it was never recorded."
-        columns += ragged(layout.slug(name), text, [np.asarray(trace[:, variable]) for trace in traces])
+    for variable, (name, slug) in enumerate(zip(names, slugs, strict=True)):
+        text = (
+            f"What was found of {name!r} in each frame, as it was aligned (running in cm/s, all else in the "
+            "recording's unit); NaN where it was never recorded."
+        )
+        columns += ragged(slug, text, [np.asarray(trace[:, variable]) for trace in traces])
     return DynamicTable(
         name=layout.BEHAVIOR,
         description="Behavior that was found along with the movies, as what explains the responses best: the encoder "
-        "was not told what the animal did. One row a trial, one value a frame of the movie.",
+        "was not told what the animal did. One row a trial, one value a frame of the movie; of sessions that were "
+        "fused, the first one's.",
         columns=columns,
-        colnames=[*_KEYS, *map(layout.slug, names)],
+        colnames=[*_KEYS, *slugs],
     )
 
 

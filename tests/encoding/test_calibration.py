@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nwbrecon.alignment import AlignedGroup, AlignedSession
-from nwbrecon.encoding.calibration import dispersion, gate, other_movies
+from nwbrecon.encoding.calibration import dispersion, gate, wrong_clips, wrong_movie
 from nwbrecon.encoding.likelihoods import Gaussian, Poisson
 from nwbrecon.session import SignalKind
 
@@ -209,6 +209,10 @@ def shown(clips, films, lengths, splits):
     return aligned
 
 
+def wrong(aligned, trial, trials, count):
+    return [wrong_movie(aligned, trial, label) for label in wrong_clips(aligned, trial, trials, count)]
+
+
 def levels(movies):
     return [round(float(movie[0, 0, 0, 0, 0])) for movie in movies]
 
@@ -221,20 +225,47 @@ def test_wrong_movies_are_of_other_films_first():
         ["validation"] * 4 + ["train"] * 2,
     )
     trials = aligned.trials_in("validation")
-    found = other_movies(aligned, trials[0], trials, 10)
+    found = wrong(aligned, trials[0], trials, 10)
     # one of each film, validation clips before training clips and the longer before the shorter; its own film last
     assert levels(found) == [30, 50, 40, 20, 10]
     assert all(movie.shape == (1, 1, 60, 2, 2) for movie in found)
-    assert levels(other_movies(aligned, trials[0], trials, 2)) == levels(found)[:2]
+    assert levels(wrong(aligned, trials[0], trials, 2)) == levels(found)[:2]
 
 
 def test_the_same_clip_is_no_wrong_movie():
     aligned = shown(["a", "a", "b"], ["", "", ""], [30, 30, 30], ["validation", "validation", "train"])
     trials = aligned.trials_in("validation")
-    assert levels(other_movies(aligned, trials[0], trials, 4)) == [20]
+    assert levels(wrong(aligned, trials[0], trials, 4)) == [20]
 
 
 def test_where_nothing_else_was_shown_the_clip_runs_backwards():
     aligned = shown(["a", "a"], ["", ""], [30, 30], ["validation", "train"])
-    (found,) = other_movies(aligned, 0, [0], 4)
+    (found,) = wrong(aligned, 0, [0], 4)
     np.testing.assert_array_equal(found[0, 0].numpy(), aligned.trial(0).video[::-1])
+
+
+class Confusing:
+    """Takes one movie for another."""
+
+    def __init__(self, encoder, one, other):
+        self.encoder, self.warm_up, self.one, self.other = encoder, encoder.warm_up, one, other
+
+    def predict_rates(self, video, behavior):
+        same = video.shape == self.one.shape and torch.equal(video, self.one)
+        return self.encoder.predict_rates(self.other if same else video, behavior)
+
+
+def test_a_single_wrong_movie_does_not_decide(small_mouse, small_encoder):
+    aligned = small_mouse.aligned
+    trial = aligned.trials_in("validation")[0]
+    clips = wrong_clips(aligned, trial, [trial], 4)
+    assert len(clips) == 4
+    true = torch.from_numpy(aligned.trial(trial).video.copy())[None, None]
+    scores = small_encoder.linear_scores
+    usual = gate(small_encoder, aligned, [trial], scores)
+    # as if one wrong movie happened to look like the true one
+    alike = gate(Confusing(small_encoder, wrong_movie(aligned, trial, clips[0]), true), aligned, [trial], scores)
+    assert alike.true == usual.true
+    assert alike.wrong - usual.wrong > 0.05
+    assert alike.wrong < usual.wrong + 0.5 * (usual.true - usual.wrong)
+    assert alike.gap > 0.1

@@ -181,13 +181,14 @@ def test_in_a_linear_gaussian_world_movie_and_behavior_are_those_of_the_joint_po
     gain = covariance @ row.T @ np.linalg.inv(row @ covariance @ row.T + np.eye(len(values)))
     expected = center + gain @ (values - row @ center)
     np.testing.assert_allclose(fit.video, expected[:pixels].reshape(SHAPE).clip(0, 255), atol=0.5)
-    assert fit.behavior.shape == (2, SHAPE[0], 2)
-    np.testing.assert_allclose(fit.behavior, expected[pixels:].reshape(2, SHAPE[0], 2), atol=0.05)
     # each trial has its own, near what it was, and the witnesses say so
-    assert np.abs(fit.behavior[0] - fit.behavior[1]).mean() > 0.5
-    for found, behavior, witness in zip(fit.behavior, truth, fit.evidence, strict=True):
+    told = np.stack([witness.behavior[0].numpy() for witness in fit.evidence])
+    np.testing.assert_allclose(told, expected[pixels:].reshape(2, SHAPE[0], 2), atol=0.05)
+    assert np.abs(told[0] - told[1]).mean() > 0.5
+    for found, behavior in zip(told, truth, strict=True):
         assert np.abs(found - behavior[0].numpy()).mean() < np.abs(behavior[0].numpy() - model().mean).mean()
-        np.testing.assert_allclose(witness.behavior[0], found, rtol=1e-5)
+    # of two sessions, the first one's is given
+    np.testing.assert_allclose(fit.behavior, told[:1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["quadrature", "dwiseneuro"])
@@ -362,3 +363,22 @@ def test_it_is_given_with_the_movie_and_kept(small_mouse, small_encoder, tmp_pat
     np.testing.assert_array_equal(again[0].behavior, made[0].behavior)
     with pytest.raises(SettingsError, match="is told the behavior"):
         reconstruct(small_encoder, aligned, trials, INFERRED.model_copy(update={"preset": "bauer2026"}))
+
+
+def test_the_behavior_that_is_given_is_never_of_another_session():
+    video, unknown = sample_video(), BehaviorPrior(model(), SHAPE[0])
+    second = driven_by(drawn(unknown, 0), video, unknown, 1)
+    # the first session's behavior was never recorded, and so is not sought
+    first = replace(driven_by(drawn(unknown, 0), video, unknown, 0), sought=None)
+    prior = movie_prior()
+    fit = Reconstructor(
+        [first, second], prior, Margins(0, 0), start=torch.zeros(1, *prior.coordinates, dtype=torch.float64)
+    )
+    fit.run(2)
+    assert fit.behavior is None
+    assert Reconstructor([second, first], prior, Margins(0, 0), start=fit.point).behavior.shape == (1, SHAPE[0], 2)
+
+
+def test_a_recording_without_behavior_has_none_to_be_sought(small_mouse, small_encoder):
+    nothing = behavior_sensitivity(small_encoder, small_mouse.aligned, [0], np.zeros((0, 0)))
+    assert nothing.shape[1] == 0

@@ -119,6 +119,22 @@ def test_without_a_step_the_decoders_movie_is_given(stepping, small_mouse, small
     )
 
 
+@pytest.mark.parametrize("prior", ["ridge", "generic"])
+def test_repeats_and_other_priors_step_too(small_mouse, small_encoder, prior):
+    aligned, settings = small_mouse.aligned, STEP.model_copy(update={"prior": prior})
+    recordings = [(small_encoder, aligned)]
+    setup = make_setup(recordings, [], settings, "map")
+    trials = aligned.trials_in("test")
+    showing = (tuple(aligned.showings_like(trials[0])[:2]),)
+    guess = in_range(setup.guess(recordings, showing))
+    both = gradient_step(setup, recordings, showing, settings, guess) - setup.mean
+    alone = [gradient_step(setup, recordings, ((trial,),), settings, guess) - setup.mean for trial in showing[0]]
+    # gradients of showings add, under a metric that knows that there are two
+    assert np.corrcoef(both.ravel(), sum(alone).ravel())[0, 1] > 0.9
+    assert np.abs(both).max() < np.abs(sum(alone)).max()
+    assert setup.metric_for(setup.prior_for("movie", guess, torch.device("cpu")), showing).factor.shape
+
+
 def test_where_no_shared_clips_say_how_long_there_is_no_step(stepping, small_mouse, small_encoder):
     aligned = small_mouse.aligned
     recordings, showing = [(small_encoder, aligned)], ((aligned.trials_in("test")[0],),)

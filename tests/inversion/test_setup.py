@@ -6,6 +6,7 @@ import torch
 from small import FRAME_SIZE
 
 from nwbrecon.config import InversionSettings
+from nwbrecon.inversion.blending import Blend
 from nwbrecon.inversion.denoiser import train_denoiser
 from nwbrecon.inversion.setup import Setup, gather, invert
 from nwbrecon.metrics import dynamic_correlation
@@ -28,6 +29,7 @@ def test_priors_stand_around_the_clip(small_setup):
 
 
 def test_what_was_kept_is_what_is_read(small_setup, small_mouse, tmp_path):
+    small_setup = replace(small_setup, of_decoders=Blend.of_second())
     small_setup.write(tmp_path)
     back = Setup.read(tmp_path)
     aligned = small_mouse.aligned
@@ -41,7 +43,7 @@ def test_what_was_kept_is_what_is_read(small_setup, small_mouse, tmp_path):
         np.testing.assert_array_equal(back.covariances[kind], values)
     np.testing.assert_array_equal(back.error_model.weights, small_setup.error_model.weights)
     np.testing.assert_array_equal(back.sensitivity, small_setup.sensitivity)
-    for name in ("margins", "mean", "prior", "prior_weight", "choice", "blend", "seconds"):
+    for name in ("margins", "mean", "prior", "prior_weight", "choice", "blend", "of_decoders", "seconds"):
         assert getattr(back, name) == getattr(small_setup, name)
     assert (back.error_model.scale, back.ridges[0].penalty) == (
         small_setup.error_model.scale,

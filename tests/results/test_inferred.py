@@ -46,6 +46,16 @@ def test_anyone_can_read_it_by_name(tmp_path, aligned):
         assert "running speed" in table["running_speed"].target.description
 
 
+@pytest.mark.parametrize("names", [("a b", "a_b"), ("trial", "pupil"), ("", "pupil")])
+def test_names_that_no_table_allows_are_numbered(tmp_path, aligned, names):
+    made = found(as_stored(reconstruct(aligned)), names)
+    path = write_results(tmp_path / "a.nwb", made, None, aligned=aligned)
+    with NWBHDF5IO(path, "r") as io:
+        table = io.read().processing[layout.MODULE][layout.BEHAVIOR]
+        assert table.colnames == ("reconstruction", "trial", "variable_0", "variable_1")
+    np.testing.assert_array_equal(read_results(path).reconstructions[0].behavior, made[0].behavior)
+
+
 def test_where_none_was_sought_there_is_no_table(tmp_path, aligned):
     path = write_results(tmp_path / "a.nwb", reconstruct(aligned), None, aligned=aligned)
     with NWBHDF5IO(path, "r") as io:
