@@ -506,7 +506,8 @@ class InversionSettings(Settings):
     ``amortized``: that of a network, which is trained first, on the recording and on what the encoder answers to other
     movies; blended with the linear decoder's."""
     iterations: Annotated[int, Field(ge=0)] = 12
-    """Iterations of the search a clip, at most; with 0 there is no search, and the decoder's movie is given."""
+    """Iterations of the search a clip, at most; with 0 there is no search, and the decoder's movie is given, or a
+    ``gradient_step`` from it."""
     gradient_step: bool = False
     """Instead of a search, take one step from the decoder's movie, as long in each band as is best on validation
     clips. It is under the plain prior of its kind and the first of ``candidate_weights``; noise is not whitened for it,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -155,12 +154,10 @@ def gate(encoder: Encoder, aligned: AlignedSession, trials: list[int], linear_sc
         movie = wrong(trial, 0)
         return torch.full_like(movie, float(movie.mean()))
 
-    shown: list[Callable[[int], Tensor]] = [
-        gray,
-        *(partial(wrong, turn=turn) for turn in range(max(map(len, others.values())))),
-    ]
+    turns = range(max(map(len, others.values())))
     of_true = predict_samples(encoder, aligned, trials)
-    of_gray, *of_wrong = (predict_samples(encoder, aligned, trials, videos=_OneByOne(trials, make)) for make in shown)
+    of_gray = predict_samples(encoder, aligned, trials, shown=gray)
+    of_wrong = [predict_samples(encoder, aligned, trials, shown=partial(wrong, turn=turn)) for turn in turns]
     scores = {
         "true": _correlations(of_true),
         "wrong": np.mean([_correlations(one) for one in of_wrong], axis=0),
@@ -218,22 +215,6 @@ def _standard(values: np.ndarray) -> np.ndarray:
     deviation = values - np.where(known, values, 0.0).sum(axis=0) / count
     spread = np.sqrt(np.square(np.where(known, deviation, 0.0)).sum(axis=0) / count)
     return deviation / np.where(spread > 1e-12, spread, np.inf)
-
-
-class _OneByOne(Mapping[int, Tensor]):
-    """Movies by trial, each made when it is asked for: all of a long session's would not fit into memory."""
-
-    def __init__(self, trials: list[int], make: Callable[[int], Tensor]) -> None:
-        self.trials, self.make = trials, make
-
-    def __getitem__(self, trial: int) -> Tensor:
-        return self.make(trial)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.trials)
-
-    def __len__(self) -> int:
-        return len(self.trials)
 
 
 def wrong_clips(aligned: AlignedSession, trial: int, trials: list[int], count: int) -> list[int | None]:

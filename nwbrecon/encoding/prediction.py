@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ __all__ = ["nan_correlation", "predict_samples", "single_trial_correlation"]
 
 @torch.no_grad()
 def predict_samples(
-    encoder: Encoder, aligned: AlignedSession, trials: list[int], *, videos: Mapping[int, Tensor] | None = None
+    encoder: Encoder, aligned: AlignedSession, trials: list[int], *, shown: Callable[[int], Tensor] | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Predict every ROI at its plane's own sample times, beside what was measured.
 
@@ -31,8 +31,8 @@ def predict_samples(
         The session.
     trials
         Labels of the trials.
-    videos
-        Videos ``(1, 1, time, height, width)`` to show instead of those that were shown, by trial.
+    shown
+        Gives the video ``(1, 1, time, height, width)`` to show in a trial instead of its own; asked trial by trial.
 
     Returns
     -------
@@ -46,8 +46,8 @@ def predict_samples(
     for trial in trials:
         window = Window(trial, 0, int(aligned.trials.at[trial, "n_frames"]))
         video, behavior = window_video(aligned, [window], device)
-        if videos is not None and trial in videos:
-            video = videos[trial].to(device)
+        if shown is not None:
+            video = shown(trial).to(device)
         rates = encoder.predict_rates(video, behavior)
         seen_by = observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=look_ahead(encoder), device=device)
         for part, seen in zip(parts, seen_by, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -156,19 +157,19 @@ def _predictions(
     encoder: Encoder,
     aligned: AlignedSession,
     trials: list[int],
-    movie: Callable[[AlignedSession, int, list[int]], Tensor] | None = None,
+    movie: Callable[[AlignedSession, list[int], int], Tensor] | None = None,
 ) -> Iterator[_Samples]:
+    shown = None if movie is None else partial(movie, aligned, trials)
     for trial in trials:
-        videos = None if movie is None else {trial: movie(aligned, trial, trials)}
-        yield predict_samples(encoder, aligned, [trial], videos=videos)
+        yield predict_samples(encoder, aligned, [trial], shown=shown)
 
 
-def _gray(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
+def _gray(aligned: AlignedSession, trials: list[int], trial: int) -> Tensor:
     movie = torch.from_numpy(aligned.trial(trial).video)[None, None]
     return torch.full_like(movie, float(movie.mean()))
 
 
-def _other(aligned: AlignedSession, trial: int, trials: list[int]) -> Tensor:
+def _other(aligned: AlignedSession, trials: list[int], trial: int) -> Tensor:
     return wrong_movie(aligned, trial, wrong_clips(aligned, trial, trials, 1)[0])
 
 

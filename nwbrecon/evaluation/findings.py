@@ -267,6 +267,6 @@ def _predicted(
     judge: LinearEncoder, aligned: AlignedSession, trials: list[int], video: np.ndarray, visual: np.ndarray
 ) -> float:
     tensor = torch.from_numpy(np.asarray(video, dtype=np.float32))[None, None]
-    found = predict_samples(judge, aligned, trials, videos=dict.fromkeys(trials, tensor))
+    found = predict_samples(judge, aligned, trials, shown=lambda _: tensor)
     values = np.concatenate([nan_correlation(expected, measured) for expected, measured in found])
     return float(np.nan_to_num(values)[visual].mean())

@@ -20,7 +20,11 @@ __all__ = ["first_look", "gradient_step", "step_direction"]
 
 
 def first_look(
-    setup: Setup, recordings: Sequence[Recording], showing: Showing, settings: InversionSettings
+    setup: Setup,
+    recordings: Sequence[Recording],
+    showing: Showing,
+    settings: InversionSettings,
+    guess: np.ndarray | None = None,
 ) -> np.ndarray:
     """Give the movie of a clip without a search: ``(time, height, width)`` float32, grey levels 0-255.
 
@@ -34,8 +38,10 @@ def first_look(
         The trials.
     settings
         Whether there is a step from the decoder's movie.
+    guess
+        That movie, where it is known.
     """
-    guess = in_range(setup.guess(recordings, showing))
+    guess = in_range(setup.guess(recordings, showing) if guess is None else guess)
     if not settings.gradient_step or not setup.blend.uses_first:
         return guess
     return setup.blended(gradient_step(setup, recordings, showing, settings, guess), guess)

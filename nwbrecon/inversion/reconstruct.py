@@ -277,14 +277,10 @@ def _invert(
         started = time.perf_counter()
         fit, outcome = made.fit, made.outcome
         video, std = setup.finished(made, settings.seed)
-        baselines = {"ridge": made.decoded}
-        if setup.amortized:
-            by_network, linear = setup.decoders(recordings, showing)
-            baselines = {"ridge": linear, "amortized": by_network}
         yield replace(
             _reconstruction(recordings, showing, video),
             std=std,
-            baselines=baselines,
+            baselines=made.baselines,
             history=fit.history,
             snapshots=np.round(setup.blended(fit.snapshots, made.decoded)).astype(np.uint8),
             snapshot_iterations=np.array(fit.snapshot_iterations, dtype=int),
@@ -304,9 +300,10 @@ def _invert(
 
 def _look(setup: Setup, recordings: list[Recording], showing: Showing, settings: InversionSettings) -> Reconstruction:
     started = time.perf_counter()
+    guess, baselines = setup.decoded(recordings, showing)
     return replace(
-        _reconstruction(recordings, showing, first_look(setup, recordings, showing, settings)),
-        baselines={"ridge": in_range(setup.decode(recordings, showing))},
+        _reconstruction(recordings, showing, first_look(setup, recordings, showing, settings, guess)),
+        baselines={"ridge": baselines["ridge"]},
         info={"witnesses": sum(map(len, showing)), "seconds": time.perf_counter() - started},
     )
 

@@ -173,9 +173,15 @@ class Setup:
         The linear decoder's or, where there is an amortized decoder and no ROIs are to be left out (see `decode`), both
         added up.
         """
-        if not self.amortized or without is not None:
-            return self.decode(recordings, showing, without)
-        return self.of_decoders.movie(*self.decoders(recordings, showing))
+        return self.decoded(recordings, showing)[0] if without is None else self.decode(recordings, showing, without)
+
+    def decoded(self, recordings: Sequence[Recording], showing: Showing) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Give the decoder's movie of a clip, not clipped, and that of each decoder by name, grey levels 0-255."""
+        if not self.amortized:
+            linear = self.decode(recordings, showing)
+            return linear, {"ridge": in_range(linear)}
+        by_network, linear = self.decoders(recordings, showing)
+        return self.of_decoders.movie(by_network, linear), {"ridge": linear, "amortized": by_network}
 
     def decoders(self, recordings: Sequence[Recording], showing: Showing) -> tuple[np.ndarray, np.ndarray]:
         """Give the amortized decoder's movie of a clip and the linear decoder's, grey levels 0-255.
@@ -347,12 +353,15 @@ class Inverted:
         What it fitted, with the behavior that it found where it was to find it.
     decoded
         ``(time, height, width)`` the decoder's movie, at which the search began; grey levels 0-255.
+    baselines
+        The movie of each decoder by name, likewise.
     """
 
     fit: Reconstructor
     outcome: Outcome
     evidence: list[Evidence]
     decoded: np.ndarray
+    baselines: dict[str, np.ndarray]
 
     def information(self, seed: int) -> np.ndarray:
         """Fisher information about each pixel of the clip, ``(time, height, width)`` per squared grey level."""
@@ -399,9 +408,10 @@ def invert_together(
     snapshots
         Iterations at which the video of a showing is kept.
     """
-    guesses = [setup.guess(recordings, showing) for showing in showings]
+    decoded = [setup.decoded(recordings, showing) for showing in showings]
     fits = [
-        _begun(setup, recordings, showing, settings, guess) for showing, guess in zip(showings, guesses, strict=True)
+        _begun(setup, recordings, showing, settings, guess)
+        for showing, (guess, _) in zip(showings, decoded, strict=True)
     ]
     kept = {id(fit): (snapshots or {}).get(showing, ()) for fit, showing in zip(fits, showings, strict=True)}
     outcomes = _searched(
@@ -415,8 +425,8 @@ def invert_together(
         half = math.ceil(settings.iterations / 2)
         outcomes = _searched(fits, lambda fit: fit.run(half, tolerance=settings.tolerance))
     return [
-        Inverted(fit, outcome, fit.objective.told(fit.point), in_range(guess))
-        for fit, outcome, guess in zip(fits, outcomes, guesses, strict=True)
+        Inverted(fit, outcome, fit.objective.told(fit.point), in_range(guess), baselines)
+        for fit, outcome, (guess, baselines) in zip(fits, outcomes, decoded, strict=True)
     ]
 
 

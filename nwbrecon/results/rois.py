@@ -89,7 +89,7 @@ def predict_responses(
         for trial in item.trials:
             onset = float(aligned.trials.at[trial, "onset"])
             stop = onset + int(aligned.trials.at[trial, "n_frames"]) / aligned.frame_rate
-            found = predict_samples(encoder, aligned, [trial], videos={trial: video})
+            found = predict_samples(encoder, aligned, [trial], shown={trial: video}.__getitem__)
             for place, (group, (expected, _)) in enumerate(zip(aligned.groups, found, strict=True)):
                 known = np.isfinite(expected).any(axis=1)
                 times[place].append(group.timestamps[samples_seen(group, onset, stop)][known])

@@ -66,7 +66,7 @@ def test_predictions_are_those_for_the_stored_movies(path, aligned, encoder, rec
     for item in reconstructions:
         trial = item.trials[0]
         video = torch.from_numpy(item.video)[None, None]
-        ((expected, _),) = predict_samples(encoder, aligned, [trial], videos={trial: video})
+        ((expected, _),) = predict_samples(encoder, aligned, [trial], shown={trial: video}.__getitem__)
         expected = expected[np.isfinite(expected).any(axis=1)]
         inside = (found.times > item.onset) & (found.times <= item.times[-1] + 1 / 30 + 1e-9)
         np.testing.assert_array_equal(found.values[inside], expected)
