@@ -61,8 +61,9 @@ def test_a_perfect_encoder_predicts_just_what_was_measured(aligned):
 
 
 def test_other_videos_may_be_shown(aligned):
-    wrong = {1: torch.from_numpy(aligned.trial(0).video)[None, None]}
-    right, shown = (predict_samples(Brightness(), aligned, [1, 2], videos=videos) for videos in (None, wrong))
+    # that of the first trial is another's, that of the second its own
+    wrong = {trial: torch.from_numpy(aligned.trial(of).video)[None, None] for trial, of in ((1, 0), (2, 2))}
+    right, shown = (predict_samples(Brightness(), aligned, [1, 2], shown=movie) for movie in (None, wrong.__getitem__))
     for (expected, measured), (other, same) in zip(right, shown, strict=True):
         np.testing.assert_array_equal(measured, same)
         half = len(expected) // 2
