@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.config import EncoderSettings
 from nwbrecon.session import SignalKind
-from nwbrecon.simulation.population import Population, make_population, population_rates
+from nwbrecon.simulation.population import Population, make_population, population_rates, shift_frames
 from nwbrecon.stimuli.dead_leaves import dead_leaves_movie
 
 FRAME_RATE, FRAME_SIZE = 30.0, (20, 32)
@@ -51,12 +51,14 @@ def make_mouse(
     margin=MARGIN,
     seed=0,
     cell_seed=None,
+    gaze=None,
 ):
     """Cells in two planes that are scanned in turns, watching clips with grey in between.
 
     `noise` multiplies the variance of the counts, which is their mean at 1; `types` makes all cells of these types;
     `margin` is how many frames of grey there are at both ends.
-    Mice of one `seed` and different `cell_seed` see the same clips.
+    Mice of one `seed` and different `cell_seed` see the same clips. `gaze` is how many columns and rows the picture
+    moves, to the left and up, with a standard deviation of gaze to the right and down; ``None`` records no gaze.
     """
     rng = np.random.default_rng(seed)
     n_frames = round(seconds * FRAME_RATE)
@@ -80,7 +82,13 @@ def make_mouse(
     # running that comes and goes, and gain that follows it
     speed = 10 * np.clip(np.sin(2 * np.pi * frames / 17 + rng.uniform(0, 6)), 0, None)
     gain = np.exp(0.05 * np.outer(speed - speed.mean(), population.cells["running_gain"]))
-    rates, clean = population_rates(population, screen, FRAME_RATE, gain, drive_noise=0.0, rng=rng)
+    behavior, names_of_behavior, retina = speed[:, None], ["running_speed"], screen
+    if gaze is not None:
+        # jumps, held for a while
+        looked = np.repeat(rng.standard_normal((len(screen) // 10 + 1, 2)), 10, axis=0)[: len(screen)]
+        behavior, names_of_behavior = np.column_stack([speed, looked]), ["running_speed", "gaze_x", "gaze_y"]
+        retina = shift_frames(screen, -looked[:, ::-1] * np.array(gaze)[::-1])
+    rates, clean = population_rates(population, retina, FRAME_RATE, gain, drive_noise=0.0, rng=rng)
 
     planes = np.array_split(rng.permutation(n_rois), 2)
     groups = []
@@ -99,7 +107,7 @@ def make_mouse(
                 pd.DataFrame({"depth": 100.0 + 20 * index}, index=100 * index + np.arange(len(cells))),
             )
         )
-    behaviors = [speed[start : start + n_frames, None] for start in np.round(onsets * FRAME_RATE).astype(int)]
+    behaviors = [behavior[start : start + n_frames] for start in np.round(onsets * FRAME_RATE).astype(int)]
     aligned = AlignedSession.from_arrays(
         [movies[name] for name in shown],
         groups,
@@ -108,7 +116,7 @@ def make_mouse(
         splits=[name.split()[0] for name in shown],
         frame_rate=FRAME_RATE,
         behaviors=behaviors,
-        behavior_names=["running_speed"],
+        behavior_names=names_of_behavior,
     )
     aligned.identity = {"identifier": f"small mouse {seed} {cell_seed or 0}"}
     return Mouse(aligned, population, clean, planes)

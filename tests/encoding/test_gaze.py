@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from small import FRAME_RATE, FRAME_SIZE, make_mouse, smooth_noise
+
+from nwbrecon.config import EncoderSettings
+from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.gaze import find_gaze_shift
+from nwbrecon.encoding.initialization import initialize, scale_core
+from nwbrecon.encoding.observation import Window
+from nwbrecon.errors import EncoderError
+
+# half the frame in columns and rows: what weights are in units of
+HALF = (np.array(FRAME_SIZE[::-1]) - 1) / 2
+
+
+def make(**options):
+    return make_mouse(
+        **{"train": 30, "seconds": 5.0, "noise": 0.1, "make_movie": smooth_noise, "types": ("simple", "complex")}
+        | options
+    )
+
+
+def fresh_encoder(aligned, **settings):
+    return VideoEncoder(
+        EncoderSettings(**{"channels": 24} | settings),
+        n_rois=aligned.n_rois,
+        frame_size=aligned.frame_size,
+        frame_rate=FRAME_RATE,
+        behavior_names=aligned.behavior_names,
+        groups=tuple(group.n_rois for group in aligned.groups),
+    )
+
+
+def found_shift(aligned, trials=None, **settings):
+    """Columns and rows that the picture moves with each gaze variable, as found."""
+    encoder, trials = fresh_encoder(aligned, **settings), trials or aligned.trials_in("train")
+    scale_core([encoder], [aligned], [trials])
+    initialize(encoder, aligned, trials)
+    return encoder.shifter.shift.weight.detach().numpy() * HALF[:, None]
+
+
+@pytest.fixture(scope="module")
+def looking():
+    return make(gaze=(2.0, -1.0))
+
+
+@pytest.mark.parametrize("settings", [{}, {"core": "quadrature"}, {"plane_delay": True}], ids=str)
+def test_the_shift_of_the_picture_with_the_gaze_is_found_before_training(looking, settings):
+    np.testing.assert_allclose(found_shift(looking.aligned, **settings), [[2.0, 0.0], [0.0, -1.0]], atol=0.35)
+
+
+def test_gaze_that_moves_nothing_is_given_no_shift():
+    np.testing.assert_allclose(found_shift(make(gaze=(0.0, 0.0)).aligned), 0, atol=0.15)
+
+
+def test_with_the_shift_the_linear_fit_predicts_more(looking):
+    aligned = looking.aligned
+    trials, scores = aligned.trials_in("train"), []
+    for gaze_shift in (False, True):
+        encoder = fresh_encoder(aligned, gaze_shift=gaze_shift)
+        scale_core([encoder], [aligned], [trials])
+        scores.append(initialize(encoder, aligned, trials))
+    assert np.median(scores[1] - scores[0]) > 0.02
+
+
+def test_one_direction_of_gaze_may_be_all_that_was_recorded(looking):
+    aligned = make(gaze=(2.0, 0.0)).aligned
+    aligned.behavior, aligned.behavior_names = aligned.behavior[:, :2], aligned.behavior_names[:2]
+    np.testing.assert_allclose(found_shift(aligned), [[2.0], [0.0]], atol=0.35)
+
+
+def test_gaze_that_was_not_measured_shifts_nothing():
+    aligned = make(gaze=(2.0, 0.0), train=6).aligned
+    aligned.behavior[:, 1:] = np.nan
+    np.testing.assert_array_equal(found_shift(aligned), 0)
+
+
+def test_a_single_clip_tells_nothing(looking):
+    aligned = looking.aligned
+    np.testing.assert_array_equal(found_shift(aligned, aligned.trials_in("train")[:1]), 0)
+
+
+def test_no_more_clips_are_read_than_are_of_use_and_they_are_from_all_over(looking, monkeypatch):
+    aligned = looking.aligned
+    encoder = fresh_encoder(aligned)
+    windows = [Window(trial, 0, 150) for trial in aligned.trials_in("train")]
+    read = []
+    monkeypatch.setattr("nwbrecon.encoding.gaze._MOST_MINUTES", 0.5)
+    monkeypatch.setattr(
+        "nwbrecon.encoding.gaze.best_rois", lambda encoder, aligned, windows, most: read.extend(windows)
+    )
+    monkeypatch.setattr("nwbrecon.encoding.gaze._ROUNDS", 0)
+    find_gaze_shift(encoder, aligned, windows)
+    assert len(read) == 6
+    assert read[0] == windows[0]
+    assert read[-1] == windows[-1]
+
+
+def test_a_plane_that_measured_nothing_is_named():
+    aligned = make(gaze=(1.0, 0.0), train=4).aligned
+    aligned.groups[1].timestamps += 1e4
+    encoder = fresh_encoder(aligned)
+    with pytest.raises(EncoderError, match="plane 2 measured nothing"):
+        find_gaze_shift(encoder, aligned, [Window(trial, 0, 150) for trial in aligned.trials_in("train")])
+
+
+def test_an_encoder_without_a_shifter_is_left_as_it_is(looking):
+    encoder = fresh_encoder(looking.aligned, gaze_shift=False)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    find_gaze_shift(encoder, looking.aligned, [Window(0, 0, 150)])
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
