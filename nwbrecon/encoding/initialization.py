@@ -2,8 +2,8 @@
 
 At every position of the feature maps the activity of every ROI is regressed on the features there; the position that
 predicts held-out activity best becomes the ROI's. With minutes of data this finds receptive fields, those of complex
-cells too, that gradient descent would be long in finding. Delays of planes and the shift
-with the gaze are found likewise.
+cells too, that gradient descent would be long in finding. Delays of planes and the shift with the gaze are found
+likewise.
 """
 
 from __future__ import annotations
