@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,10 +28,13 @@ __all__ = ["find_gaze_shift"]
 # the shift has four weights, for which these suffice
 _MOST_MINUTES = 6
 _MOST_ROIS = 60
-_ROUNDS = 2
+# windows are cut to this length (s), so that there are some to judge by where clips are long
+_PIECE_SECONDS = 10.0
 # fits are judged by windows that they were not made from
 _FOLDS = 4
-# share of half the frame by which shifts are tried: half a pixel or so
+# rounds, and more as long as they go as far as they may
+_ROUNDS, _MOST_ROUNDS = 2, 6
+# share of half the frame by which shifts are tried: half a pixel or so of the frames that encoders see
 _TRIED = 0.02
 # the farthest that one round goes, beyond which features do not change in proportion
 _FARTHEST = 0.06
@@ -42,7 +46,8 @@ def find_gaze_shift(encoder: VideoEncoder, aligned: AlignedSession, windows: Seq
 
     The features at the position of an ROI change in proportion to each weight, for small changes; how they do is found
     by trying. For features that are so extrapolated, the fit of every ROI and its error follow from sums of products
-    that are made once, so that the weights of least error are quickly found. Then features are computed anew.
+    that are made once, so that the weights of least error are quickly found. Then features are computed anew, twice or
+    for as long as the weights still change a lot.
 
     Parameters
     ----------
@@ -51,25 +56,37 @@ def find_gaze_shift(encoder: VideoEncoder, aligned: AlignedSession, windows: Seq
     aligned
         The session.
     windows
-        Windows of training trials.
+        Windows of training trials. Where they are long, some from all over them are used; where all there is is short,
+        nothing can be judged, and nothing is shifted.
 
     Raises
     ------
     EncoderError
         If a response group measured nothing in these windows.
     """
-    if encoder.shifter is None:
+    pieces = _pieces(aligned, windows)
+    if encoder.shifter is None or len(pieces) < 2:
         return
-    n_frames = sum(window.n_frames for window in windows)
-    share = min(1.0, _MOST_MINUTES * 60 * aligned.frame_rate / n_frames)
-    # from all over the session
-    few = np.linspace(0, len(windows) - 1, max(1, round(share * len(windows)))).round().astype(int)
-    windows = [windows[index] for index in few]
     found = best_rois(encoder, aligned, windows, -(-_MOST_ROIS // len(aligned.groups)))
     weight = encoder.shifter.shift.weight
-    for _ in range(_ROUNDS):
-        sums = _sums(encoder, aligned, windows, found)
-        weight.add_(_best_step(sums, weight.numel()).to(weight).view_as(weight))
+    for done in range(1, _MOST_ROUNDS + 1):
+        step = _best_step(_sums(encoder, aligned, pieces, found), weight.numel())
+        weight.add_(step.to(weight).view_as(weight))
+        if done >= _ROUNDS and float(step.abs().max()) < 0.9 * _FARTHEST:
+            break
+
+
+def _pieces(aligned: AlignedSession, windows: Sequence[Window]) -> list[Window]:
+    """Short pieces from all over some windows, of so many minutes as are of use."""
+    longest, pieces = round(_PIECE_SECONDS * aligned.frame_rate), []
+    for window in windows:
+        edges = np.linspace(0, window.n_frames, -(-window.n_frames // longest) + 1).round().astype(int)
+        pieces += [
+            Window(window.trial, window.start + int(start), int(stop - start)) for start, stop in pairwise(edges)
+        ]
+    share = min(1.0, _MOST_MINUTES * 60 * aligned.frame_rate / sum(piece.n_frames for piece in pieces))
+    few = np.linspace(0, len(pieces) - 1, max(1, round(share * len(pieces)))).round().astype(int)
+    return [pieces[index] for index in few]
 
 
 def _sums(
@@ -86,23 +103,26 @@ def _sums(
         ``(fold, roi, column, column)``. The columns: features, their changes with each weight of the shift, 1, and
         what was measured.
     """
-    n_folds = min(_FOLDS, len(windows))
-    sums: list[list[Tensor]] = [[] for _ in range(n_folds)]
+    n_folds, n_rois = min(_FOLDS, len(windows)), sum(len(rois) for rois, _ in found)
+    sums: Tensor | None = None
     for index, window in enumerate(progress(windows, label="finding the shift with gaze", unit="clip")):
-        of_rois = []
         columns = _features_and_changes(encoder, *window_video(aligned, [window]), torch.cat([at for _, at in found]))
         seen_by = observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=encoder.look_ahead)
         parts = torch.split(columns, [len(rois) for rois, _ in found])
+        if sums is None:
+            sums = columns.new_zeros(n_folds, n_rois, columns.shape[2] + 2, columns.shape[2] + 2)
+        first = 0
         for group, (part, seen, (rois, _)) in enumerate(zip(parts, seen_by, found, strict=True)):
             shift = None if encoder.delays is None else encoder.delays.seconds[group] * encoder.frame_rate
             weights = by_step(seen.weights[0], encoder.core.temporal_stride, shift)
             known, measured = (values[0][:, rois].T[:, :, None] for values in (seen.known, seen.measured))
             # mean of the features over the interval of each sample: (roi, sample, column)
             means = (weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-6)) @ part
-            means = known * torch.cat([means, torch.ones_like(measured), measured], dim=2)
-            of_rois.append(means.transpose(1, 2) @ means)
-        sums[index % n_folds].append(torch.cat(of_rois))
-    return torch.stack([torch.stack(fold).sum(dim=0) for fold in sums])
+            means = torch.cat([means, torch.ones_like(measured), measured], dim=2)
+            sums[index % n_folds, first : first + len(rois)] += (known * means).transpose(1, 2) @ means
+            first += len(rois)
+    assert sums is not None
+    return sums
 
 
 def _features_and_changes(encoder: VideoEncoder, video: Tensor, behavior: Tensor, positions: Tensor) -> Tensor:
@@ -141,10 +161,11 @@ def _best_step(sums: Tensor, n_weights: int) -> Tensor:
 
     # in parts of the farthest step
     step = torch.zeros(n_weights, dtype=torch.float64, requires_grad=True)
-    # ROIs count by how closely they are predicted
+    # the errors of each ROI are relative to its own at first
     at_first = errors(step.detach())
     precision = torch.where(at_first > 0, n_samples / at_first.clamp_min(1e-9), 0.0) / n_samples.sum()
-    optimizer = torch.optim.LBFGS([step], max_iter=15, line_search_fn="strong_wolfe", tolerance_change=1e-4)
+    # errors differ little where activity tells little
+    optimizer = torch.optim.LBFGS([step], max_iter=20, line_search_fn="strong_wolfe", tolerance_change=1e-9)
 
     def closure() -> Tensor:
         optimizer.zero_grad()

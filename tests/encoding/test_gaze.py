@@ -5,7 +5,7 @@ from small import FRAME_RATE, FRAME_SIZE, make_mouse, smooth_noise
 
 from nwbrecon.config import EncoderSettings
 from nwbrecon.encoding.encoder import VideoEncoder
-from nwbrecon.encoding.gaze import find_gaze_shift
+from nwbrecon.encoding.gaze import _best_step, _pieces, find_gaze_shift
 from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.observation import Window
 from nwbrecon.errors import EncoderError
@@ -42,12 +42,36 @@ def found_shift(aligned, trials=None, **settings):
 
 @pytest.fixture(scope="module")
 def looking():
-    return make(gaze=(2.0, -1.0))
+    return make(gaze=(1.2, -0.6))
 
 
 @pytest.mark.parametrize("settings", [{}, {"core": "quadrature"}, {"plane_delay": True}], ids=str)
 def test_the_shift_of_the_picture_with_the_gaze_is_found_before_training(looking, settings):
-    np.testing.assert_allclose(found_shift(looking.aligned, **settings), [[2.0, 0.0], [0.0, -1.0]], atol=0.35)
+    np.testing.assert_allclose(found_shift(looking.aligned, **settings), [[1.2, 0.0], [0.0, -0.6]], atol=0.25)
+
+
+def test_a_shift_farther_than_a_round_goes_is_found_in_more():
+    # two rounds go 1.9 columns
+    np.testing.assert_allclose(found_shift(make(gaze=(2.6, 0.0)).aligned), [[2.6, 0.0], [0.0, 0.0]], atol=0.4)
+
+
+@pytest.mark.parametrize("noise", [0.3, 7.0])
+def test_the_step_of_least_error_is_found_however_little_activity_tells(noise):
+    rng, truth = np.random.default_rng(0), np.array([0.03, -0.02])
+    sums = []
+    for _ in range(4):
+        of_rois = []
+        for roi in range(30):
+            features, *changes = rng.standard_normal((3, 700, 12))
+            weights = np.random.default_rng(roi).standard_normal(12)
+            # a change of the features by one, for a step of a tenth
+            drive = (features + 10 * (truth[0] * changes[0] + truth[1] * changes[1])) @ weights
+            measured = drive + noise * drive.std() * rng.standard_normal(700)
+            columns = np.column_stack([features, 10 * changes[0], 10 * changes[1], np.ones(700), measured])
+            of_rois.append(columns.T @ columns)
+        sums.append(of_rois)
+    step = _best_step(torch.from_numpy(np.array(sums)), 2)
+    np.testing.assert_allclose(step, truth, atol=0.001 if noise < 1 else 0.01)
 
 
 def test_gaze_that_moves_nothing_is_given_no_shift():
@@ -65,9 +89,9 @@ def test_with_the_shift_the_linear_fit_predicts_more(looking):
 
 
 def test_one_direction_of_gaze_may_be_all_that_was_recorded(looking):
-    aligned = make(gaze=(2.0, 0.0)).aligned
+    aligned = make(gaze=(1.2, 0.0)).aligned
     aligned.behavior, aligned.behavior_names = aligned.behavior[:, :2], aligned.behavior_names[:2]
-    np.testing.assert_allclose(found_shift(aligned), [[2.0], [0.0]], atol=0.35)
+    np.testing.assert_allclose(found_shift(aligned), [[1.2], [0.0]], atol=0.25)
 
 
 def test_gaze_that_was_not_measured_shifts_nothing():
@@ -81,20 +105,29 @@ def test_a_single_clip_tells_nothing(looking):
     np.testing.assert_array_equal(found_shift(aligned, aligned.trials_in("train")[:1]), 0)
 
 
-def test_no_more_clips_are_read_than_are_of_use_and_they_are_from_all_over(looking, monkeypatch):
+def test_no_more_is_read_than_is_of_use_and_it_is_from_all_over(looking, monkeypatch):
     aligned = looking.aligned
-    encoder = fresh_encoder(aligned)
     windows = [Window(trial, 0, 150) for trial in aligned.trials_in("train")]
-    read = []
+    assert _pieces(aligned, windows) == windows
     monkeypatch.setattr("nwbrecon.encoding.gaze._MOST_MINUTES", 0.5)
-    monkeypatch.setattr(
-        "nwbrecon.encoding.gaze.best_rois", lambda encoder, aligned, windows, most: read.extend(windows)
-    )
-    monkeypatch.setattr("nwbrecon.encoding.gaze._ROUNDS", 0)
-    find_gaze_shift(encoder, aligned, windows)
-    assert len(read) == 6
-    assert read[0] == windows[0]
-    assert read[-1] == windows[-1]
+    pieces = _pieces(aligned, windows)
+    assert len(pieces) == 6
+    assert (pieces[0], pieces[-1]) == (windows[0], windows[-1])
+
+
+def test_long_clips_are_cut_so_that_fits_can_be_judged(looking):
+    pieces = _pieces(looking.aligned, [Window(3, 30, 1000)])
+    assert [piece.start for piece in pieces] == [30, 280, 530, 780]
+    assert sum(piece.n_frames for piece in pieces) == 1000
+
+
+def test_a_plane_that_measured_in_clips_that_are_not_used_stops_nothing(monkeypatch):
+    aligned = make(gaze=(1.2, 0.0), train=9).aligned
+    onset = aligned.trials.at[aligned.trials_in("train")[1], "onset"]
+    group = aligned.groups[1]
+    group.activity[(group.timestamps < onset) | (group.timestamps > onset + 5)] = np.nan
+    monkeypatch.setattr("nwbrecon.encoding.gaze._MOST_MINUTES", 0.25)
+    assert np.isfinite(found_shift(aligned)).all()
 
 
 def test_a_plane_that_measured_nothing_is_named():
