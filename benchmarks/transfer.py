@@ -7,6 +7,7 @@ Prints single-trial correlations, means over ROIs, and writes JSON.
 
     python benchmarks/transfer.py
     python benchmarks/transfer.py --movies movies.npz --minutes 6 --few 2 5
+    python benchmarks/transfer.py --minutes 8 --few 5 --donor-minutes 16 --skip-sharing
 """
 
 from __future__ import annotations
@@ -35,19 +36,22 @@ def main() -> None:
     parser.add_argument("--movies", type=Path, help="npz or folder of movies to show instead of made ones")
     parser.add_argument("--rois", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=6.0, help="minutes of unique training movie of each mouse")
+    parser.add_argument(
+        "--donor-minutes", type=float, help="of the first mouse, whose core is taken over; default: same"
+    )
     parser.add_argument("--few", type=float, nargs="*", default=[2.0, 5.0], help="minutes of (b)")
     parser.add_argument("--epochs", type=int, default=TrainingSettings().epochs)
     parser.add_argument("--skip-sharing", action="store_true", help="leave (a) out but for the first mouse alone")
     parser.add_argument("--out", type=Path, default=Path("transfer.json"))
     arguments = parser.parse_args()
 
-    def mouse(seed: int, stimulus_seed: int) -> nr.AlignedSession:
+    def mouse(seed: int, stimulus_seed: int, minutes: float | None = None) -> nr.AlignedSession:
         return simulated(
             SimulationSettings(
                 seed=seed,
                 stimulus_seed=stimulus_seed,
                 rois=arguments.rois,
-                minutes=arguments.minutes,
+                minutes=minutes or arguments.minutes,
                 movies=arguments.movies,
                 test_clip_seconds=6.0,
             )
@@ -57,7 +61,7 @@ def main() -> None:
     seed = arguments.seed
     rows: list[dict[str, Any]] = []
     with progress_shown(False):
-        first = mouse(seed, seed)
+        first = mouse(seed, seed, arguments.donor_minutes)
         alone, seconds = timed(first, training)
         base = report(rows, "mouse 1", "alone", alone, first, seconds)
         if not arguments.skip_sharing:
