@@ -8,6 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from nwbrecon.alignment import AlignedGroup, AlignedSession
 from nwbrecon.config import EncoderSettings
+from nwbrecon.encoding.encoder import VideoEncoder
+from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.session import SignalKind
 from nwbrecon.simulation.population import Population, make_population, population_rates, shift_frames
 from nwbrecon.stimuli.dead_leaves import dead_leaves_movie
@@ -120,6 +122,24 @@ def make_mouse(
     )
     aligned.identity = {"identifier": f"small mouse {seed} {cell_seed or 0}"}
     return Mouse(aligned, population, clean, planes)
+
+
+def fresh_encoder(aligned, **settings):
+    """An encoder of ours for a session, as it is before anything is fitted."""
+    return VideoEncoder(
+        EncoderSettings(**settings),
+        n_rois=aligned.n_rois,
+        frame_size=aligned.frame_size,
+        frame_rate=FRAME_RATE,
+        behavior_names=aligned.behavior_names,
+        groups=tuple(group.n_rois for group in aligned.groups),
+    )
+
+
+def fit(encoder, aligned, trials):
+    """Scale the core and fit the readout, as before any training; gives the held-out scores."""
+    scale_core([encoder], [aligned], [trials])
+    return initialize(encoder, aligned, trials)
 
 
 def dead_leaves(n_frames, rng):

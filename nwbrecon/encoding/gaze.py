@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nwbrecon.alignment import AlignedSession
-from nwbrecon.encoding.linear_fits import RIDGE, best_rois, by_step, local_features
+from nwbrecon.encoding.linear_fits import RIDGE, best_rois, by_step, group_shifts, local_features
 from nwbrecon.encoding.observation import Window, observe, window_video
 from nwbrecon.progress import progress
 
@@ -42,7 +42,7 @@ _FARTHEST = 0.06
 
 @torch.no_grad()
 def find_gaze_shift(encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window]) -> None:
-    """Set the weights from gaze to shift to those at which linear fits predict activity best.
+    """Set the weights from gaze to shift, if there are any, to those at which linear fits predict activity best.
 
     The features at the position of an ROI change in proportion to each weight, for small changes; how they do is found
     by trying. For features that are so extrapolated, the fit of every ROI and its error follow from sums of products
@@ -52,7 +52,7 @@ def find_gaze_shift(encoder: VideoEncoder, aligned: AlignedSession, windows: Seq
     Parameters
     ----------
     encoder
-        An encoder that has a gaze shifter, with a core that is scaled and units of behavior that are fixed.
+        An encoder with a core that is scaled and units of behavior that are fixed.
     aligned
         The session.
     windows
@@ -64,8 +64,7 @@ def find_gaze_shift(encoder: VideoEncoder, aligned: AlignedSession, windows: Seq
     EncoderError
         If a response group measured nothing in these windows.
     """
-    pieces = _pieces(aligned, windows)
-    if encoder.shifter is None or len(pieces) < 2:
+    if encoder.shifter is None or len(pieces := _pieces(aligned, windows)) < 2:
         return
     found = best_rois(encoder, aligned, windows, -(-_MOST_ROIS // len(aligned.groups)))
     weight = encoder.shifter.shift.weight
@@ -103,25 +102,29 @@ def _sums(
         ``(fold, roi, column, column)``. The columns: features, their changes with each weight of the shift, 1, and
         what was measured.
     """
-    n_folds, n_rois = min(_FOLDS, len(windows)), sum(len(rois) for rois, _ in found)
-    sums: Tensor | None = None
+    assert encoder.shifter is not None
+    sizes, positions = [len(rois) for rois, _ in found], torch.cat([at for _, at in found])
+    # features and energies, and as many changes with each weight
+    n_columns = encoder.core.channels * 3 // 2 * (1 + encoder.shifter.shift.weight.numel()) + 2
+    sums = torch.zeros(min(_FOLDS, len(windows)), len(positions), n_columns, n_columns)
     for index, window in enumerate(progress(windows, label="finding the shift with gaze", unit="clip")):
-        columns = _features_and_changes(encoder, *window_video(aligned, [window]), torch.cat([at for _, at in found]))
+        columns = _features_and_changes(encoder, *window_video(aligned, [window]), positions)
         seen_by = observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=encoder.look_ahead)
-        parts = torch.split(columns, [len(rois) for rois, _ in found])
-        if sums is None:
-            sums = columns.new_zeros(n_folds, n_rois, columns.shape[2] + 2, columns.shape[2] + 2)
-        first = 0
-        for group, (part, seen, (rois, _)) in enumerate(zip(parts, seen_by, found, strict=True)):
-            shift = None if encoder.delays is None else encoder.delays.seconds[group] * encoder.frame_rate
+        of_groups = zip(
+            torch.split(sums[index % len(sums)], sizes),
+            torch.split(columns, sizes),
+            seen_by,
+            found,
+            group_shifts(encoder, len(found)),
+            strict=True,
+        )
+        for of_group, part, seen, (rois, _), shift in of_groups:
             weights = by_step(seen.weights[0], encoder.core.temporal_stride, shift)
             known, measured = (values[0][:, rois].T[:, :, None] for values in (seen.known, seen.measured))
             # mean of the features over the interval of each sample: (roi, sample, column)
             means = (weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-6)) @ part
             means = torch.cat([means, torch.ones_like(measured), measured], dim=2)
-            sums[index % n_folds, first : first + len(rois)] += (known * means).transpose(1, 2) @ means
-            first += len(rois)
-    assert sums is not None
+            of_group += (known * means).transpose(1, 2) @ means
     return sums
 
 
@@ -147,10 +150,9 @@ def _best_step(sums: Tensor, n_weights: int) -> Tensor:
     Errors are of each fold, with a fit to the others: larger features fit better in any case.
     """
     sums = sums.double()
-    n_features = (sums.shape[-1] - 2) // (n_weights + 1)
     n_samples = sums[:, :, -2, -2].sum(dim=0)
     fitted, held_out = (_centered(part, n_weights) for part in (sums.sum(dim=0) - sums, sums))
-    penalty = RIDGE * fitted.count[..., None, None] * torch.eye(n_features, dtype=torch.float64)
+    penalty = RIDGE * fitted.count[..., None, None] * torch.eye(fitted.gram.shape[-1], dtype=torch.float64)
 
     def errors(step: Tensor) -> Tensor:
         gram, cross = fitted.shifted(step)
@@ -199,8 +201,7 @@ class _Centered:
 def _centered(sums: Tensor, n_weights: int) -> _Centered:
     count = sums[..., -2, -2].clamp_min(1)
     centered = sums - sums[..., -2:-1] * sums[..., -2:-1, :] / count[..., None, None]
-    n_features = (sums.shape[-1] - 2) // (n_weights + 1)
-    leading, shape = centered.shape[:2], (n_weights + 1, n_features)
+    leading, shape = centered.shape[:2], (n_weights + 1, (sums.shape[-1] - 2) // (n_weights + 1))
     return _Centered(
         centered[..., :-2, :-2].reshape(*leading, *shape, *shape),
         centered[..., :-2, -1].reshape(*leading, *shape),

@@ -92,8 +92,7 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     encoder.eval()
     if encoder.delays is not None:
         encoder.delays.start(torch.from_numpy(_find_delays(encoder, aligned, windows)))
-    if encoder.shifter is not None:
-        find_gaze_shift(encoder, aligned, windows)
+    find_gaze_shift(encoder, aligned, windows)
     fits = fit_everywhere(encoder, aligned, windows)
 
     readout, scores = encoder.readout, []

@@ -21,7 +21,16 @@ from nwbrecon.progress import progress
 if TYPE_CHECKING:
     from nwbrecon.encoding.encoder import VideoEncoder
 
-__all__ = ["RIDGE", "LinearFit", "best_rois", "by_step", "features_and_samples", "fit_everywhere", "local_features"]
+__all__ = [
+    "RIDGE",
+    "LinearFit",
+    "best_rois",
+    "by_step",
+    "features_and_samples",
+    "fit_everywhere",
+    "group_shifts",
+    "local_features",
+]
 
 RIDGE = 0.03
 """Share of the samples that the ridge penalty weighs as much as, for features of unit variance."""
@@ -30,9 +39,8 @@ RIDGE = 0.03
 def fit_everywhere(encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window]) -> list[LinearFit]:
     """Regress the activity of every ROI on the features at every position, one fit a response group."""
     fits = [LinearFit() for _ in aligned.groups]
-    shifts = torch.zeros(len(fits)) if encoder.delays is None else encoder.delays.seconds * encoder.frame_rate
     for held_out, local, seen_by in features_and_samples(encoder, aligned, windows):
-        for fit, seen, shift in zip(fits, seen_by, shifts, strict=True):
+        for fit, seen, shift in zip(fits, seen_by, group_shifts(encoder, len(fits)), strict=True):
             fit.add(
                 local,
                 by_step(seen.weights[0], encoder.core.temporal_stride, shift),
@@ -65,12 +73,17 @@ def local_features(
     return local if suppression is None else local * suppression[0].permute(1, 2, 0).flatten(0, 1)[positions][..., None]
 
 
-def by_step(weights: Tensor, stride: int, shift: Tensor | None = None) -> Tensor:
+def group_shifts(encoder: VideoEncoder, n_groups: int) -> Tensor:
+    """``(group,)`` frames by which the rates of each response group are to be shifted."""
+    return torch.zeros(n_groups) if encoder.delays is None else encoder.delays.seconds * encoder.frame_rate
+
+
+def by_step(weights: Tensor, stride: int, shift: Tensor) -> Tensor:
     """Weights of frames ``(sample, time)`` to weights of the steps of the core, which hold for ``stride`` frames.
 
-    Where rates are to be shifted by some frames first, the weights are those of the rates before that.
+    The rates are to be shifted by some frames first, if not by 0; the weights are those of the rates before that.
     """
-    weights = shifted(weights, -shift) if shift is not None and shift else weights
+    weights = shifted(weights, -shift) if shift else weights
     padded = functional.pad(weights, (0, -weights.shape[1] % stride))
     return padded.view(len(weights), padded.shape[1] // stride, stride).sum(dim=2)
 

@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from small import FRAME_RATE, FRAME_SIZE, make_mouse, smooth_noise
+from small import FRAME_SIZE, fit, fresh_encoder, make_mouse, smooth_noise
 
-from nwbrecon.config import EncoderSettings
-from nwbrecon.encoding.encoder import VideoEncoder
 from nwbrecon.encoding.gaze import _best_step, _pieces, find_gaze_shift
-from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.observation import Window
 from nwbrecon.errors import EncoderError
 
@@ -21,22 +18,10 @@ def make(**options):
     )
 
 
-def fresh_encoder(aligned, **settings):
-    return VideoEncoder(
-        EncoderSettings(**{"channels": 24} | settings),
-        n_rois=aligned.n_rois,
-        frame_size=aligned.frame_size,
-        frame_rate=FRAME_RATE,
-        behavior_names=aligned.behavior_names,
-        groups=tuple(group.n_rois for group in aligned.groups),
-    )
-
-
 def found_shift(aligned, trials=None, **settings):
     """Columns and rows that the picture moves with each gaze variable, as found."""
-    encoder, trials = fresh_encoder(aligned, **settings), trials or aligned.trials_in("train")
-    scale_core([encoder], [aligned], [trials])
-    initialize(encoder, aligned, trials)
+    encoder = fresh_encoder(aligned, channels=24, **settings)
+    fit(encoder, aligned, trials or aligned.trials_in("train"))
     return encoder.shifter.shift.weight.detach().numpy() * HALF[:, None]
 
 
@@ -82,9 +67,7 @@ def test_with_the_shift_the_linear_fit_predicts_more(looking):
     aligned = looking.aligned
     trials, scores = aligned.trials_in("train"), []
     for gaze_shift in (False, True):
-        encoder = fresh_encoder(aligned, gaze_shift=gaze_shift)
-        scale_core([encoder], [aligned], [trials])
-        scores.append(initialize(encoder, aligned, trials))
+        scores.append(fit(fresh_encoder(aligned, channels=24, gaze_shift=gaze_shift), aligned, trials))
     assert np.median(scores[1] - scores[0]) > 0.02
 
 
@@ -133,13 +116,13 @@ def test_a_plane_that_measured_in_clips_that_are_not_used_stops_nothing(monkeypa
 def test_a_plane_that_measured_nothing_is_named():
     aligned = make(gaze=(1.0, 0.0), train=4).aligned
     aligned.groups[1].timestamps += 1e4
-    encoder = fresh_encoder(aligned)
+    encoder = fresh_encoder(aligned, channels=24)
     with pytest.raises(EncoderError, match="plane 2 measured nothing"):
         find_gaze_shift(encoder, aligned, [Window(trial, 0, 150) for trial in aligned.trials_in("train")])
 
 
 def test_an_encoder_without_a_shifter_is_left_as_it_is(looking):
-    encoder = fresh_encoder(looking.aligned, gaze_shift=False)
+    encoder = fresh_encoder(looking.aligned, channels=24, gaze_shift=False)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     find_gaze_shift(encoder, looking.aligned, [Window(0, 0, 150)])
     for name, value in encoder.state_dict().items():

@@ -1,10 +1,7 @@
 import numpy as np
 import pytest
-from small import FRAME_RATE, make_mouse, smooth_noise
+from small import fit, fresh_encoder, make_mouse, smooth_noise
 
-from nwbrecon.config import EncoderSettings
-from nwbrecon.encoding.encoder import VideoEncoder
-from nwbrecon.encoding.initialization import initialize, scale_core
 from nwbrecon.encoding.prediction import predict_samples, single_trial_correlation
 from nwbrecon.errors import EncoderError
 
@@ -17,24 +14,9 @@ def clear_mouse():
     )
 
 
-def fresh_encoder(aligned, **settings):
-    return VideoEncoder(
-        EncoderSettings(**{"channels": 32} | settings),
-        n_rois=aligned.n_rois,
-        frame_size=aligned.frame_size,
-        frame_rate=FRAME_RATE,
-        behavior_names=aligned.behavior_names,
-    )
-
-
-def fit(encoder, aligned, trials):
-    scale_core([encoder], [aligned], [trials])
-    return initialize(encoder, aligned, trials)
-
-
 @pytest.fixture(scope="module")
 def initialized(clear_mouse):
-    encoder = fresh_encoder(clear_mouse.aligned)
+    encoder = fresh_encoder(clear_mouse.aligned, channels=32)
     return encoder, fit(encoder, clear_mouse.aligned, clear_mouse.aligned.trials_in("train"))
 
 
