@@ -143,6 +143,9 @@ class _Layer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``(batch, step, row, column, channel)`` to the same."""
+        # as before any training, where features are asked for many times
+        if not torch.is_grad_enabled() and not self.mixing.any():
+            return torch.zeros_like(features)
         maps = functional.elu(features).flatten(0, 1).permute(0, 3, 1, 2)
         maps = functional.conv2d(maps, self.spatial, padding=1, groups=len(self.spatial))
         now, later = (maps.permute(0, 2, 3, 1) @ self.mixing).view(*features.shape[:4], -1).chunk(2, dim=4)

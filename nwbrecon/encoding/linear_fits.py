@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from nwbrecon.encoding.encoder import VideoEncoder
 
 __all__ = [
-    "RIDGE",
     "LinearFit",
     "best_rois",
     "by_step",
@@ -32,14 +31,16 @@ __all__ = [
     "local_features",
 ]
 
-RIDGE = 0.03
-"""Share of the samples that the ridge penalty weighs as much as, for features of unit variance."""
+# share of the samples that the ridge penalty weighs as much as, for features of unit variance
+_RIDGE = 0.3
 
 
-def fit_everywhere(encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window]) -> list[LinearFit]:
-    """Regress the activity of every ROI on the features at every position, one fit a response group."""
+def fit_everywhere(
+    encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window], positions: Tensor | slice = slice(None)
+) -> list[LinearFit]:
+    """Regress the activity of every ROI on the features at every position (or at some), one fit a response group."""
     fits = [LinearFit() for _ in aligned.groups]
-    for held_out, local, seen_by in features_and_samples(encoder, aligned, windows):
+    for held_out, local, seen_by in features_and_samples(encoder, aligned, windows, positions):
         for fit, seen, shift in zip(fits, seen_by, group_shifts(encoder, len(fits)), strict=True):
             fit.add(
                 local,
@@ -52,12 +53,12 @@ def fit_everywhere(encoder: VideoEncoder, aligned: AlignedSession, windows: Sequ
 
 
 def features_and_samples(
-    encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window]
+    encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window], positions: Tensor | slice = slice(None)
 ) -> Iterator[tuple[bool, Tensor, list[Observation]]]:
     """Whether a clip is held out of the fit, its features ``(position, step, feature)``, and what was measured."""
     every = min(4, len(windows))
     for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
-        local = local_features(encoder, *window_video(aligned, [window]))
+        local = local_features(encoder, *window_video(aligned, [window]), positions)
         seen_by = observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=encoder.look_ahead)
         # every fourth clip is held out of the fit, or the last of fewer
         yield index > 0 and index % every == every - 1, local, seen_by
@@ -133,8 +134,16 @@ class LinearFit:
         x = torch.cat([x, ones], dim=2)
         y = torch.cat([measured, measured**2], dim=1)
         new = [x.transpose(1, 2) @ x, x.transpose(1, 2) @ measured, y.sum(dim=0)]
-        old = self.sums.get(held_out)
-        self.sums[held_out] = new if old is None else [a + b for a, b in zip(old, new, strict=True)]
+        if held_out in self.sums:
+            for total, part in zip(self.sums[held_out], new, strict=True):
+                total += part
+        else:
+            self.sums[held_out] = new
+
+    @property
+    def fitted(self) -> bool:
+        """Whether anything was measured that a fit can be made from."""
+        return False in self.sums
 
     def places(self, map_size: tuple[int, int], group: AlignedGroup) -> tuple[np.ndarray, Tensor, Tensor]:
         """Smooth score ``(position, roi)``, weights as of `solve`, and the best position of each ROI.
@@ -144,7 +153,7 @@ class LinearFit:
         EncoderError
             If the group measured nothing.
         """
-        if False not in self.sums:
+        if not self.fitted:
             raise EncoderError(
                 f"{group.name} measured nothing in the training trials.",
                 "At least one sample of one ROI was expected.",
@@ -164,11 +173,11 @@ class LinearFit:
         gram = self.sums[False][0]
         return gram[:, :-1, -1] / gram[0, -1, -1]
 
-    def solve(self) -> tuple[Tensor, Tensor]:
-        """Held-out correlation ``(position, roi)`` and weights ``(position, feature, roi)``."""
+    def solve(self, ridge: float = _RIDGE) -> tuple[Tensor, Tensor]:
+        """Held-out correlation ``(position, roi)`` and weights ``(position, feature, roi)``, for a share of ridge."""
         gram, cross, _ = self._centered(False)
         n_samples = self.sums[False][0][0, -1, -1]
-        penalty = RIDGE * n_samples * torch.eye(gram.shape[1])
+        penalty = ridge * n_samples * torch.eye(gram.shape[1])
         weights = torch.linalg.solve(gram + penalty, cross)
         gram, cross, power = self._centered(True) if True in self.sums else self._centered(False)
         explained = (weights * cross).sum(dim=1)
