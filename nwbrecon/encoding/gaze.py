@@ -71,7 +71,7 @@ def find_gaze_shift(encoder: VideoEncoder, aligned: AlignedSession, windows: Seq
             with progress_shown(False):
                 fits = fit_everywhere(encoder, aligned, pieces, positions)
             bar.update()
-            return -float(torch.cat([fit.solve(_RIDGE)[0].amax(dim=0) for fit in fits if fit.fitted]).mean())
+            return -float(torch.cat([fit.score(_RIDGE).amax(dim=0) for fit in fits if fit.fitted]).mean())
 
         found = optimize.minimize(
             error,

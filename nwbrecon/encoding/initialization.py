@@ -1,9 +1,9 @@
 """Where each ROI looks: positions and weights from a linear fit, before any gradient step.
 
 At every position of the feature maps the activity of every ROI is regressed on the features there; the position that
-predicts held-out activity best becomes the ROI's. With minutes of data this finds receptive fields, those of complex
-cells too, that gradient descent would be long in finding. Delays of planes and the shift with the gaze are found
-likewise.
+best predicts activity which it was not fitted to becomes the ROI's. With minutes of data this finds receptive fields,
+those of complex cells too, that gradient descent would be long in finding. Delays of planes and the shift with the gaze
+are found likewise.
 """
 
 from __future__ import annotations
@@ -98,8 +98,7 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
     readout, scores = encoder.readout, []
     map_size, channels = readout.map_size, encoder.core.channels
     for fit, seen, group in zip(fits, observe(aligned, windows[:1]), aligned.groups, strict=True):
-        smooth, weights, best = fit.places(map_size, group)
-        roi = torch.arange(len(best))
+        smooth, best = fit.places(map_size, group)
         rows, columns = best // map_size[1], best % map_size[1]
         center = torch.tensor([(map_size[0] - 1) / 2, (map_size[1] - 1) / 2])
         # from activity per sample to the drive of a softplus per frame, linearized at the mean rate
@@ -107,7 +106,7 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
         rate = (fit.mean_activity() / frames_per_sample).clamp_min(1e-3)
         bias = torch.log(torch.expm1(rate))
         slope = torch.sigmoid(bias).clamp_min(0.05) * frames_per_sample
-        chosen = weights[best, :, roi] / slope[:, None]
+        chosen = fit.weights(best) / slope[:, None]
         readout.place(
             seen.rois,
             torch.stack([rows, columns], dim=1) - center,
@@ -130,15 +129,15 @@ def _find_delays(encoder: VideoEncoder, aligned: AlignedSession, windows: Sequen
     shifts = stride * torch.arange(-most, most + 1)
     found = best_rois(encoder, aligned, windows, _ROIS_FOR_DELAY)
     fits = [[LinearFit() for _ in shifts] for _ in found]
-    for held_out, local, seen_by in features_and_samples(encoder, aligned, windows):
+    for fold, local, seen_by in features_and_samples(encoder, aligned, windows):
         for of_group, seen, (chosen, at) in zip(fits, seen_by, found, strict=True):
             for fit, shift in zip(of_group, shifts, strict=True):
                 weights = by_step(seen.weights[0], stride, shift)
                 measured, known = (values[0][:, chosen] for values in (seen.measured, seen.known))
-                fit.add(local[at], weights, measured, known, held_out=held_out)
+                fit.add(local[at], weights, measured, known, fold=fold)
     delays = []
     for of_group in fits:
-        score = np.array([float(fit.solve()[0].diagonal().mean()) for fit in of_group])
+        score = np.array([float(fit.score().diagonal().mean()) for fit in of_group])
         peak = int(score.argmax())
         beside = score[max(0, peak - 1) : peak + 2]
         bend = 2 * beside[1] - beside[0] - beside[2] if len(beside) == 3 and 0 < peak < len(score) - 1 else 0.0

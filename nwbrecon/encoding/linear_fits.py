@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,8 @@ __all__ = [
 
 # share of the samples that the ridge penalty weighs as much as, for features of unit variance
 _RIDGE = 0.3
+_FOLDS = 4
+_ROIS_AT_ONCE = 500
 
 
 def fit_everywhere(
@@ -40,28 +43,25 @@ def fit_everywhere(
 ) -> list[LinearFit]:
     """Regress the activity of every ROI on the features at every position (or at some), one fit a response group."""
     fits = [LinearFit() for _ in aligned.groups]
-    for held_out, local, seen_by in features_and_samples(encoder, aligned, windows, positions):
+    for fold, local, seen_by in features_and_samples(encoder, aligned, windows, positions):
         for fit, seen, shift in zip(fits, seen_by, group_shifts(encoder, len(fits)), strict=True):
             fit.add(
                 local,
                 by_step(seen.weights[0], encoder.core.temporal_stride, shift),
                 seen.measured[0],
                 seen.known[0],
-                held_out=held_out,
+                fold=fold,
             )
     return fits
 
 
 def features_and_samples(
     encoder: VideoEncoder, aligned: AlignedSession, windows: Sequence[Window], positions: Tensor | slice = slice(None)
-) -> Iterator[tuple[bool, Tensor, list[Observation]]]:
-    """Whether a clip is held out of the fit, its features ``(position, step, feature)``, and what was measured."""
-    every = min(4, len(windows))
+) -> Iterator[tuple[int, Tensor, list[Observation]]]:
+    """Fold that a clip belongs to, its features ``(position, step, feature)``, and what was measured."""
     for index, window in enumerate(progress(windows, label="finding receptive fields", unit="clip")):
         local = local_features(encoder, *window_video(aligned, [window]), positions)
-        seen_by = observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=encoder.look_ahead)
-        # every fourth clip is held out of the fit, or the last of fewer
-        yield index > 0 and index % every == every - 1, local, seen_by
+        yield index % _FOLDS, local, observe(aligned, [window], warm_up=encoder.warm_up, look_ahead=encoder.look_ahead)
 
 
 def local_features(
@@ -95,19 +95,22 @@ def best_rois(
     """ROIs of each response group that a linear fit predicts best, ``most`` at most, and their positions."""
     found = []
     for fit, group in zip(fit_everywhere(encoder, aligned, windows), aligned.groups, strict=True):
-        smooth, _, best = fit.places(encoder.readout.map_size, group)
+        smooth, best = fit.places(encoder.readout.map_size, group)
         chosen = np.sort(np.argsort(-smooth.max(axis=0))[:most])
         found.append((chosen, best[chosen]))
     return found
 
 
 class LinearFit:
-    """Sums from which ridge regression at every position follows, for fitting and for checking; nothing is stored."""
+    """Sums from which ridge regression at every position follows; nothing else is stored.
+
+    Clips belong to folds: a fit is judged by each fold as fitted to the others, and then made from all.
+    """
 
     def __init__(self) -> None:
-        self.sums: dict[bool, list[Tensor]] = {}
+        self._folds: dict[int, _Sums] = {}
 
-    def add(self, local: Tensor, weights: Tensor, measured: Tensor, known: Tensor, *, held_out: bool) -> None:
+    def add(self, local: Tensor, weights: Tensor, measured: Tensor, known: Tensor, *, fold: int) -> None:
         """Add a stretch of video.
 
         Parameters
@@ -118,8 +121,8 @@ class LinearFit:
             ``(sample, step)`` of each step in a sample.
         measured, known
             ``(sample, roi)`` activity, and 1 where it was measured.
-        held_out
-            Whether it is for checking.
+        fold
+            What it belongs to.
         """
         some = known.any(dim=1)
         if not some.any():
@@ -130,23 +133,20 @@ class LinearFit:
         measured = torch.where(known > 0, measured, mean)
         # mean of the features over the interval of each sample: (position, sample, feature)
         x = (weights / weights.sum(dim=1, keepdim=True)) @ local
-        ones = torch.ones(*x.shape[:2], 1)
-        x = torch.cat([x, ones], dim=2)
-        y = torch.cat([measured, measured**2], dim=1)
-        new = [x.transpose(1, 2) @ x, x.transpose(1, 2) @ measured, y.sum(dim=0)]
-        if held_out in self.sums:
-            for total, part in zip(self.sums[held_out], new, strict=True):
-                total += part
+        x = torch.cat([x, torch.ones(*x.shape[:2], 1)], dim=2)
+        new = _Sums(x.transpose(1, 2) @ x, x.transpose(1, 2) @ measured, (measured**2).sum(dim=0))
+        if fold in self._folds:
+            self._folds[fold].add(new)
         else:
-            self.sums[held_out] = new
+            self._folds[fold] = new
 
     @property
     def fitted(self) -> bool:
         """Whether anything was measured that a fit can be made from."""
-        return False in self.sums
+        return bool(self._folds)
 
-    def places(self, map_size: tuple[int, int], group: AlignedGroup) -> tuple[np.ndarray, Tensor, Tensor]:
-        """Smooth score ``(position, roi)``, weights as of `solve`, and the best position of each ROI.
+    def places(self, map_size: tuple[int, int], group: AlignedGroup) -> tuple[np.ndarray, Tensor]:
+        """Smooth score ``(position, roi)`` and the best position of each ROI.
 
         Raises
         ------
@@ -159,37 +159,87 @@ class LinearFit:
                 "At least one sample of one ROI was expected.",
                 "Leave the plane out, or correct its clock.",
             )
-        score, weights = self.solve()
+        score = self.score()
         smooth = ndimage.gaussian_filter(score.reshape(*map_size, -1).numpy(), (0.7, 0.7, 0)).reshape(score.shape)
-        return smooth, weights, torch.from_numpy(smooth.argmax(axis=0))
+        return smooth, torch.from_numpy(smooth.argmax(axis=0))
 
     def mean_activity(self) -> Tensor:
         """``(roi,)`` mean of the samples."""
-        gram, cross, _ = self.sums[False]
-        return cross[0, -1] / gram[0, -1, -1]
+        total = self._total()
+        return total.cross[0, -1] / total.count
 
     def mean_features(self) -> Tensor:
         """``(position, feature)`` mean of the features over the samples."""
-        gram = self.sums[False][0]
-        return gram[:, :-1, -1] / gram[0, -1, -1]
+        total = self._total()
+        return total.gram[:, :-1, -1] / total.count
 
-    def solve(self, ridge: float = _RIDGE) -> tuple[Tensor, Tensor]:
-        """Held-out correlation ``(position, roi)`` and weights ``(position, feature, roi)``, for a share of ridge."""
-        gram, cross, _ = self._centered(False)
-        n_samples = self.sums[False][0][0, -1, -1]
-        penalty = ridge * n_samples * torch.eye(gram.shape[1])
-        weights = torch.linalg.solve(gram + penalty, cross)
-        gram, cross, power = self._centered(True) if True in self.sums else self._centered(False)
-        explained = (weights * cross).sum(dim=1)
-        predicted = (weights * (gram @ weights)).sum(dim=1)
-        score = explained / torch.sqrt((predicted * power).clamp_min(1e-12))
-        return score, weights
+    def score(self, ridge: float = _RIDGE) -> Tensor:
+        """Correlation ``(position, roi)`` of activity with what fits to the other folds predict.
 
-    def _centered(self, held_out: bool) -> tuple[Tensor, Tensor, Tensor]:
-        gram, cross, sums = self.sums[held_out]
-        count = gram[0, -1, -1]
-        mean_x, mean_y = gram[:, :-1, -1] / count, cross[0, -1] / count
-        n_rois = cross.shape[2]
-        gram_c = gram[:, :-1, :-1] - count * mean_x[:, :, None] * mean_x[:, None]
-        cross_c = cross[:, :-1] - count * mean_x[:, :, None] * mean_y
-        return gram_c, cross_c, sums[n_rois:] - count * mean_y**2
+        Where there is but one fold, the fit to that is judged by it.
+        """
+        total = self._total()
+        explained_and_predicted, power = torch.zeros(()), torch.zeros(())
+        for held_out in self._folds.values():
+            fitted = total.without(held_out) if len(self._folds) > 1 else total
+            factor, cross = fitted.regularized(ridge)
+            gram_held, cross_held, power_held = held_out.centered()
+            # in parts: each array of positions, features and ROIs is as large as the sums themselves
+            parts = zip(torch.split(cross, _ROIS_AT_ONCE, 2), torch.split(cross_held, _ROIS_AT_ONCE, 2), strict=True)
+            of_parts = []
+            for part, part_held in parts:
+                weights = torch.cholesky_solve(part, factor)
+                quadratic = weights * (gram_held @ weights)
+                of_parts.append(torch.stack([(weights * part_held).sum(dim=1), quadratic.sum(dim=1)]))
+            explained_and_predicted = explained_and_predicted + torch.cat(of_parts, dim=2)
+            power = power + power_held
+        explained, predicted = explained_and_predicted
+        return explained / torch.sqrt((predicted * power).clamp_min(1e-12))
+
+    def weights(self, positions: Tensor) -> Tensor:
+        """``(roi, feature)`` weights of a fit to all that was added, of each ROI at its own position."""
+        factor, cross = self._total().regularized(_RIDGE)
+        rois = torch.arange(len(positions))
+        return torch.cholesky_solve(cross[positions, :, rois][..., None], factor[positions])[..., 0]
+
+    def _total(self) -> _Sums:
+        first, *others = self._folds.values()
+        total = _Sums(first.gram.clone(), first.cross.clone(), first.power.clone())
+        for other in others:
+            total.add(other)
+        return total
+
+
+@dataclass
+class _Sums:
+    """Sums of products over samples: of features and 1, of these and what was measured, and of that with itself."""
+
+    gram: Tensor
+    cross: Tensor
+    power: Tensor
+
+    @property
+    def count(self) -> Tensor:
+        """Number of samples."""
+        return self.gram[0, -1, -1]
+
+    def add(self, other: _Sums) -> None:
+        self.gram += other.gram
+        self.cross += other.cross
+        self.power += other.power
+
+    def without(self, part: _Sums) -> _Sums:
+        return _Sums(self.gram - part.gram, self.cross - part.cross, self.power - part.power)
+
+    def centered(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the sums for deviations from the means, without the 1."""
+        count = self.count
+        mean_x, mean_y = self.gram[:, :-1, -1] / count, self.cross[0, -1] / count
+        gram = self.gram[:, :-1, :-1] - count * mean_x[:, :, None] * mean_x[:, None]
+        cross = self.cross[:, :-1] - count * mean_x[:, :, None] * mean_y
+        return gram, cross, self.power - count * mean_y**2
+
+    def regularized(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """Cholesky factor of the sums of features with a ridge, and their sums with what was measured."""
+        gram, cross, _ = self.centered()
+        return torch.linalg.cholesky(gram + ridge * self.count * torch.eye(gram.shape[1])), cross
