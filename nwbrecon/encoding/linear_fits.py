@@ -165,12 +165,12 @@ class LinearFit:
 
     def mean_activity(self) -> Tensor:
         """``(roi,)`` mean of the samples."""
-        total = self._total()
+        total = self._sums(slice(None), position=0)
         return total.cross[0, -1] / total.count
 
     def mean_features(self) -> Tensor:
         """``(position, feature)`` mean of the features over the samples."""
-        total = self._total()
+        total = self._sums(slice(0))
         return total.gram[:, :-1, -1] / total.count
 
     def score(self, ridge: float = _RIDGE) -> Tensor:
@@ -178,36 +178,36 @@ class LinearFit:
 
         Where there is but one fold, the fit to that is judged by it.
         """
-        total = self._total()
-        explained_and_predicted, power = torch.zeros(()), torch.zeros(())
-        for held_out in self._folds.values():
-            fitted = total.without(held_out) if len(self._folds) > 1 else total
-            factor, cross = fitted.regularized(ridge)
-            gram_held, cross_held, power_held = held_out.centered()
-            # in parts: each array of positions, features and ROIs is as large as the sums themselves
-            parts = zip(torch.split(cross, _ROIS_AT_ONCE, 2), torch.split(cross_held, _ROIS_AT_ONCE, 2), strict=True)
-            of_parts = []
-            for part, part_held in parts:
-                weights = torch.cholesky_solve(part, factor)
-                quadratic = weights * (gram_held @ weights)
-                of_parts.append(torch.stack([(weights * part_held).sum(dim=1), quadratic.sum(dim=1)]))
-            explained_and_predicted = explained_and_predicted + torch.cat(of_parts, dim=2)
-            power = power + power_held
-        explained, predicted = explained_and_predicted
+        n_rois = next(iter(self._folds.values())).cross.shape[2]
+        # in parts: each array of positions, features and ROIs is as large as the sums themselves
+        parts = [slice(first, first + _ROIS_AT_ONCE) for first in range(0, n_rois, _ROIS_AT_ONCE)]
+        products = torch.zeros(3, len(self._sums(slice(0)).gram), n_rois)
+        for fold, held_out in self._folds.items():
+            others = self._sums(slice(0), but=fold) if len(self._folds) > 1 else held_out
+            factor, (gram, _, _) = others.factor(ridge), held_out.of(slice(0)).centered()
+            for part in parts:
+                fitted = self._sums(part, but=fold) if len(self._folds) > 1 else held_out.of(part)
+                weights = torch.cholesky_solve(fitted.centered()[1], factor)
+                _, cross, power = held_out.of(part).centered()
+                explained, predicted = (weights * cross).sum(dim=1), (weights * (gram @ weights)).sum(dim=1)
+                products[..., part] += torch.stack([explained, predicted, power.expand_as(explained)])
+        explained, predicted, power = products
         return explained / torch.sqrt((predicted * power).clamp_min(1e-12))
 
     def weights(self, positions: Tensor) -> Tensor:
         """``(roi, feature)`` weights of a fit to all that was added, of each ROI at its own position."""
-        factor, cross = self._total().regularized(_RIDGE)
-        rois = torch.arange(len(positions))
-        return torch.cholesky_solve(cross[positions, :, rois][..., None], factor[positions])[..., 0]
+        factor, weights = self._sums(slice(0)).factor(_RIDGE), []
+        for first in range(0, len(positions), _ROIS_AT_ONCE):
+            at = positions[first : first + _ROIS_AT_ONCE]
+            _, cross, _ = self._sums(slice(first, first + len(at))).centered()
+            own = cross[at, :, torch.arange(len(at))]
+            weights.append(torch.cholesky_solve(own[..., None], factor[at])[..., 0])
+        return torch.cat(weights)
 
-    def _total(self) -> _Sums:
-        first, *others = self._folds.values()
-        total = _Sums(first.gram.clone(), first.cross.clone(), first.power.clone())
-        for other in others:
-            total.add(other)
-        return total
+    def _sums(self, rois: slice, *, but: int | None = None, position: int | None = None) -> _Sums:
+        """Add up all folds, or all but one, for some ROIs, at all positions or one."""
+        parts = [fold.of(rois, position) for index, fold in self._folds.items() if index != but]
+        return _Sums(sum(p.gram for p in parts), sum(p.cross for p in parts), sum(p.power for p in parts))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -228,8 +228,10 @@ class _Sums:
         self.cross += other.cross
         self.power += other.power
 
-    def without(self, part: _Sums) -> _Sums:
-        return _Sums(self.gram - part.gram, self.cross - part.cross, self.power - part.power)
+    def of(self, rois: slice, position: int | None = None) -> _Sums:
+        """Give those of some ROIs, at all positions or one; they share memory."""
+        at = slice(None) if position is None else slice(position, position + 1)
+        return _Sums(self.gram[at], self.cross[at, :, rois], self.power[rois])
 
     def centered(self) -> tuple[Tensor, Tensor, Tensor]:
         """Give the sums for deviations from the means, without the 1."""
@@ -239,7 +241,7 @@ class _Sums:
         cross = self.cross[:, :-1] - count * mean_x[:, :, None] * mean_y
         return gram, cross, self.power - count * mean_y**2
 
-    def regularized(self, ridge: float) -> tuple[Tensor, Tensor]:
-        """Cholesky factor of the sums of features with a ridge, and their sums with what was measured."""
-        gram, cross, _ = self.centered()
-        return torch.linalg.cholesky(gram + ridge * self.count * torch.eye(gram.shape[1])), cross
+    def factor(self, ridge: float) -> Tensor:
+        """Cholesky factor of the sums of features with a ridge."""
+        gram, _, _ = self.of(slice(0)).centered()
+        return torch.linalg.cholesky(gram + ridge * self.count * torch.eye(gram.shape[1]))
