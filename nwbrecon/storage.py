@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -69,17 +70,15 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     make_folder(target.parent)
     _remove_abandoned(target)
     before = _stamp(target)
+    # the name comes first: whoever presses Ctrl-C just as the file is made leaves none behind
+    path = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.partial{target.suffix}")
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name[:100]}.", suffix=f".partial{target.suffix}", dir=target.parent
-        )
-    except OSError as error:
-        raise _not_writable(target, error) from error
-    os.close(handle)
-    path = Path(name)
-    try:
+        try:
+            path.touch(mode=0o600, exist_ok=False)
+        except OSError as error:
+            raise _not_writable(target, error) from error
         yield path
-        # mkstemp makes files that only their owner reads; a result is as readable as any other new file
+        # only its owner reads it until then; a result is as readable as any other new file
         path.chmod(0o666 & ~_umask())
         with path.open("rb") as file:
             os.fsync(file.fileno())

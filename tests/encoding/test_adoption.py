@@ -63,7 +63,8 @@ def test_it_is_calibrated_as_if_it_had_been_trained_here(adopted, small_encoder,
     for name, values in small_encoder.noise.arrays().items():
         np.testing.assert_allclose(getattr(adopted.noise, name), values, rtol=1e-4, atol=1e-5)
     assert adopted.gate["sees"]
-    assert adopted.gate["true"] == pytest.approx(small_encoder.gate["true"], rel=1e-4)
+    # over the cells that are visual to a linear fit, which is of other filters than the encoder's own here
+    assert adopted.gate["true"] == pytest.approx(small_encoder.gate["true"], rel=0.05)
     adopted.check_fits(small_mouse.aligned)
     assert adopted.n_rois == small_mouse.aligned.n_rois
     assert not any(weight.requires_grad for weight in adopted.parameters())
