@@ -165,8 +165,8 @@ class LinearFit:
 
     def mean_activity(self) -> Tensor:
         """``(roi,)`` mean of the samples."""
-        total = self._sums(slice(None), position=0)
-        return total.cross[0, -1] / total.count
+        folds = self._folds.values()
+        return torch.stack([fold.cross[0, -1] for fold in folds]).sum(dim=0) / self._sums(slice(0)).count
 
     def mean_features(self) -> Tensor:
         """``(position, feature)`` mean of the features over the samples."""
@@ -183,11 +183,10 @@ class LinearFit:
         parts = [slice(first, first + _ROIS_AT_ONCE) for first in range(0, n_rois, _ROIS_AT_ONCE)]
         products = torch.zeros(3, len(self._sums(slice(0)).gram), n_rois)
         for fold, held_out in self._folds.items():
-            others = self._sums(slice(0), but=fold) if len(self._folds) > 1 else held_out
-            factor, (gram, _, _) = others.factor(ridge), held_out.of(slice(0)).centered()
+            but = fold if len(self._folds) > 1 else None
+            factor, (gram, _, _) = self._sums(slice(0), but=but).factor(ridge), held_out.of(slice(0)).centered()
             for part in parts:
-                fitted = self._sums(part, but=fold) if len(self._folds) > 1 else held_out.of(part)
-                weights = torch.cholesky_solve(fitted.centered()[1], factor)
+                weights = torch.cholesky_solve(self._sums(part, but=but).centered()[1], factor)
                 _, cross, power = held_out.of(part).centered()
                 explained, predicted = (weights * cross).sum(dim=1), (weights * (gram @ weights)).sum(dim=1)
                 products[..., part] += torch.stack([explained, predicted, power.expand_as(explained)])
@@ -204,9 +203,9 @@ class LinearFit:
             weights.append(torch.cholesky_solve(own[..., None], factor[at])[..., 0])
         return torch.cat(weights)
 
-    def _sums(self, rois: slice, *, but: int | None = None, position: int | None = None) -> _Sums:
-        """Add up all folds, or all but one, for some ROIs, at all positions or one."""
-        parts = [fold.of(rois, position) for index, fold in self._folds.items() if index != but]
+    def _sums(self, rois: slice, *, but: int | None = None) -> _Sums:
+        """Add up all folds, or all but one, for some ROIs."""
+        parts = [fold.of(rois) for index, fold in self._folds.items() if index != but]
         return _Sums(sum(p.gram for p in parts), sum(p.cross for p in parts), sum(p.power for p in parts))  # type: ignore[arg-type]
 
 
@@ -228,10 +227,9 @@ class _Sums:
         self.cross += other.cross
         self.power += other.power
 
-    def of(self, rois: slice, position: int | None = None) -> _Sums:
-        """Give those of some ROIs, at all positions or one; they share memory."""
-        at = slice(None) if position is None else slice(position, position + 1)
-        return _Sums(self.gram[at], self.cross[at, :, rois], self.power[rois])
+    def of(self, rois: slice) -> _Sums:
+        """Give those of some ROIs; they share memory."""
+        return _Sums(self.gram, self.cross[..., rois], self.power[rois])
 
     def centered(self) -> tuple[Tensor, Tensor, Tensor]:
         """Give the sums for deviations from the means, without the 1."""
