@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -103,25 +102,29 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     make_folder(target.parent)
     _remove_abandoned(target)
+    # as with files, the names come first
+    beside = f".{target.name[:100]}.{secrets.token_hex(8)}"
+    folder, old = (target.with_name(beside + suffix) for suffix in (".partial", ".old"))
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
-        raise _not_writable(target, error) from error
-    try:
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise _not_writable(target, error) from error
         yield folder
         folder.chmod(0o777 & ~_umask())
         if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", suffix=".old", dir=target.parent))
-            target.rename(old / target.name)
-            folder.rename(target)
-            shutil.rmtree(old)
-        else:
-            folder.rename(target)
+            target.rename(old)
+        folder.rename(target)
     except OSError as error:
         _raise_if_target_refuses(target, error)
         raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # what stood there goes only once its successor stands
+        if old.exists() and not target.exists():
+            old.rename(target)
+        for left in (folder, old):
+            with suppress(OSError):
+                _remove(left)
 
 
 def write_json(target: str | Path, content: Any) -> None:
@@ -269,7 +272,14 @@ def _remove_abandoned(target: Path) -> None:
     for name in target.parent.glob(f".{glob.escape(target.name[:100])}.*.partial*"):
         with suppress(OSError):
             if time.time() - name.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(name) if name.is_dir() else name.unlink()
+                _remove(name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

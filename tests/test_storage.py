@@ -44,6 +44,24 @@ def test_a_failed_directory_leaves_the_old_one(tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["encoder"]
 
 
+def test_a_directory_that_cannot_take_its_place_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target, rename, renamed = tmp_path / "encoder", Path.rename, []
+
+    def interrupted(path: Path, to: Path) -> Path:
+        renamed.append(path)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    target.mkdir()
+    (target / "weights").write_text("old")
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_directory(target) as folder:
+        (folder / "weights").write_text("new")
+    assert (target / "weights").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["encoder"]
+
+
 @pytest.mark.parametrize("existing", [True, False])
 def test_of_two_writers_the_first_to_finish_is_kept_and_the_other_told(tmp_path: Path, existing: bool):
     target = tmp_path / "a.txt"
