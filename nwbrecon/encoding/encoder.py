@@ -8,14 +8,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nwbrecon.alignment import AlignedSession
 from nwbrecon.config import EncoderSettings, TrainingSettings
 from nwbrecon.encoding.composition import make_core, make_readout
 from nwbrecon.encoding.delays import PlaneDelays
 from nwbrecon.encoding.initialization import initialize, scale_core
-from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter
+from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter, LearnedSoftplus
 from nwbrecon.encoding.parts import Core, Readout
 from nwbrecon.encoding.trainable import Pace, TrainableEncoder
 from nwbrecon.storage import digest
@@ -119,6 +118,7 @@ class VideoEncoder(TrainableEncoder):
         self.readout = (
             make_readout(settings, self.core, n_rois=n_rois, frame_size=frame_size) if readout is None else readout
         )
+        self.softplus = LearnedSoftplus(n_rois)
         gaze = tuple(self.behavior_names.index(name) for name in GAZE_NAMES if name in self.behavior_names)
         self.shifter: GazeShifter | None = None
         self.gain: BehaviorGain | None = None
@@ -204,10 +204,10 @@ class VideoEncoder(TrainableEncoder):
         return initialize(self, aligned, trials)
 
     def pace(self, name: str) -> Pace:
-        """As core, readout and delays say, all else as the settings do."""
+        """As the parts say, all else as the settings do."""
         part, _, own = name.partition(".")
         paced = getattr(self, part)
-        return paced.pace(own) if isinstance(paced, Core | Readout | PlaneDelays) else Pace()
+        return paced.pace(own) if isinstance(paced, Core | Readout | LearnedSoftplus | PlaneDelays) else Pace()
 
     def penalty(self, settings: TrainingSettings) -> Tensor:
         """Penalties on the readout and on the gain."""
@@ -235,7 +235,7 @@ class VideoEncoder(TrainableEncoder):
         drive = self.readout(*self.features(video, behavior))
         # a step's rate holds until the next step
         drive = drive.repeat_interleave(self.core.temporal_stride, dim=2)[:, :, : video.shape[2]]
-        rates = functional.softplus(drive)
+        rates = self.softplus(drive)
         if self.gain is not None:
             rates = rates * self.gain(self._standardized(behavior))
         return rates if self.delays is None else self.delays(rates)

@@ -101,12 +101,10 @@ def initialize(encoder: VideoEncoder, aligned: AlignedSession, trials: list[int]
         smooth, best = fit.places(map_size, group)
         rows, columns = best // map_size[1], best % map_size[1]
         center = torch.tensor([(map_size[0] - 1) / 2, (map_size[1] - 1) / 2])
-        # from activity per sample to the drive of a softplus per frame, linearized at the mean rate
+        # from activity per sample to the drive of a rate per frame, linearized at the mean rate
         frames_per_sample = group.interval * aligned.frame_rate
-        rate = (fit.mean_activity() / frames_per_sample).clamp_min(1e-3)
-        bias = torch.log(torch.expm1(rate))
-        slope = torch.sigmoid(bias).clamp_min(0.05) * frames_per_sample
-        chosen = fit.weights(best) / slope[:, None]
+        bias, slope = encoder.softplus.start(seen.rois, (fit.mean_activity() / frames_per_sample).clamp_min(1e-3))
+        chosen = fit.weights(best) / (slope * frames_per_sample)[:, None]
         readout.place(
             seen.rois,
             torch.stack([rows, columns], dim=1) - center,

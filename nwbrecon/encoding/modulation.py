@@ -1,4 +1,4 @@
-"""What the animal does to its responses: gaze moves the picture, running and pupil change the gain."""
+"""What is around core and readout: gaze moves the picture, drives become rates, running and pupil change the gain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["BehaviorGain", "GazeShifter"]
+from nwbrecon.encoding.trainable import Pace
+
+__all__ = ["BehaviorGain", "GazeShifter", "LearnedSoftplus"]
+
+# of ROIs that are almost silent (1 / rate per frame)
+_SHARPEST = 100.0
 
 
 class GazeShifter(nn.Module):
@@ -39,6 +44,39 @@ class GazeShifter(nn.Module):
             align_corners=True,
         )
         return frames.reshape(video.shape)
+
+
+class LearnedSoftplus(nn.Module):
+    """Rates of drives: ``log(1 + exp(s x)) / s``, of a sharpness ``s`` that each ROI learns.
+
+    Around a drive of zero it bends within ``1 / s``: far below, rates are exponential, and far above they are linear.
+    What suits an ROI depends on how large its rates are, so that it begins at one over its mean rate.
+
+    Parameters
+    ----------
+    n_rois
+        Number of ROIs.
+    """
+
+    def __init__(self, n_rois: int) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.zeros(n_rois))
+
+    def forward(self, drive: Tensor) -> Tensor:
+        """Drive ``(batch, roi, time)`` to rates."""
+        sharpness = self.log_sharpness.exp()[:, None]
+        return functional.softplus(sharpness * drive) / sharpness
+
+    def pace(self, name: str) -> Pace:
+        """Sharpness learns somewhat faster, without decay: 1 is no better than others."""
+        return Pace(3.0, decays=False)
+
+    @torch.no_grad()
+    def start(self, rois: slice, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Begin with what suits these mean rates ``(roi,)``; gives drives of these rates, and slopes there."""
+        sharpness = (1 / rate).clamp_max(_SHARPEST)
+        self.log_sharpness[rois] = sharpness.log()
+        return torch.log(torch.expm1(sharpness * rate)) / sharpness, -torch.expm1(-sharpness * rate)
 
 
 class BehaviorGain(nn.Module):

@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter
+from nwbrecon.encoding.modulation import BehaviorGain, GazeShifter, LearnedSoftplus
 
 
 def noise(*shape, seed=0):
@@ -96,3 +98,23 @@ def test_the_gradient_of_the_gain_is_that_of_finite_differences():
         ),
         (behavior, *parameters.values()),
     )
+
+
+def test_a_softplus_starts_at_the_rates_of_its_rois_and_with_their_slopes():
+    softplus, rates = LearnedSoftplus(4).double(), torch.tensor([1e-3, 0.1, 5.0], dtype=torch.float64)
+    drive, slopes = softplus.start(slice(1, 4), rates)
+    drive = torch.cat([torch.zeros(1), drive])[None, :, None].requires_grad_()
+    result = softplus(drive)
+    torch.testing.assert_close(result[0, 1:, 0], rates)
+    (gradient,) = torch.autograd.grad(result.sum(), drive)
+    torch.testing.assert_close(gradient[0, 1:, 0], slopes)
+    # the others are left alone
+    assert result[0, 0].item() == pytest.approx(math.log(2))
+
+
+def test_sharpness_bends_rates_but_leaves_large_ones_alone():
+    softplus = LearnedSoftplus(2).double()
+    softplus.log_sharpness.data = torch.tensor([0.0, math.log(10.0)], dtype=torch.float64)
+    at_zero, large = (softplus(torch.full((1, 2, 1), x, dtype=torch.float64))[0, :, 0] for x in (0.0, 30.0))
+    torch.testing.assert_close(at_zero, torch.tensor([math.log(2), math.log(2) / 10], dtype=torch.float64))
+    torch.testing.assert_close(large, torch.full((2,), 30.0, dtype=torch.float64))
