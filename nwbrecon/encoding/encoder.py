@@ -232,10 +232,9 @@ class VideoEncoder(TrainableEncoder):
 
     def predict_rates(self, video: Tensor, behavior: Tensor) -> Tensor:
         """Rates ``(batch, roi, time)``; see `Encoder.predict_rates`."""
-        drive = self.readout(*self.features(video, behavior))
+        rates = self.softplus(self.readout(*self.features(video, behavior)))
         # a step's rate holds until the next step
-        drive = drive.repeat_interleave(self.core.temporal_stride, dim=2)[:, :, : video.shape[2]]
-        rates = self.softplus(drive)
+        rates = rates.repeat_interleave(self.core.temporal_stride, dim=2)[:, :, : video.shape[2]]
         if self.gain is not None:
             rates = rates * self.gain(self._standardized(behavior))
         return rates if self.delays is None else self.delays(rates)

@@ -24,12 +24,12 @@ _TOGETHER = 500
 def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
     """Give position and size of each ROI's receptive field.
 
-    The squared sensitivity at a pixel is that of the ROI's linear filter, summed over the past, plus that of each
-    quadrature pair by its weight. The field's position is its center of mass, its size the root of the mean squared
-    distance from there: for a Gaussian profile, that Gaussian's standard deviation. The filters are those of a gray
-    screen: gradients of the features that the readout looks at. Of readouts with masks the position is where they
-    look, and of an encoder that reads the whole screen (DwiseNeuro) it is the one that a linear fit found before
-    training; the size is then not known.
+    The squared sensitivity at a pixel is that of the ROI's linear filter and of its own pair, summed over the past,
+    plus that of each quadrature pair by its weight. The field's position is its center of mass, its size the root of
+    the mean squared distance from there: for a Gaussian profile, that Gaussian's standard deviation. The filters are
+    those of a gray screen: gradients of the features that the readout looks at. Of readouts with masks the position is
+    where they look, and of an encoder that reads the whole screen (DwiseNeuro) it is the one that a linear fit found
+    before training; the size is then not known.
 
     Parameters
     ----------
@@ -53,11 +53,9 @@ def receptive_fields(encoder: EncoderEnsemble) -> pd.DataFrame:
 
 def _of_filters(core: Core, readout: PointReadout) -> np.ndarray:
     filters = _filters(core)
+    weights = (readout.linear, readout.energy, readout.own_energy[:, None, None] * readout.own_pair)
     parts = [
-        _sensitivity(filters, linear, energy)
-        for linear, energy in zip(
-            *(torch.split(part, _TOGETHER) for part in (readout.linear, readout.energy)), strict=True
-        )
+        _sensitivity(filters, *some) for some in zip(*(torch.split(part, _TOGETHER) for part in weights), strict=True)
     ]
     sensitivity = torch.cat(parts)
     side = sensitivity.shape[-1]
@@ -100,9 +98,11 @@ def _filters(core: Core) -> Tensor:
     return around[:, :, reach - most : reach + most + 1, reach - most : reach + most + 1]
 
 
-def _sensitivity(filters: Tensor, linear: Tensor, energy: Tensor) -> Tensor:
+def _sensitivity(filters: Tensor, linear: Tensor, energy: Tensor, own_pair: Tensor) -> Tensor:
     """Squared sensitivity around each ROI's position, summed over the past: ``(roi, row, column)`` float64."""
-    linear, energy = (part.detach().cpu().double() for part in (linear, energy))
-    of_linear = torch.einsum("rc,ctyx->rtyx", linear, filters).square().sum(dim=1)
+    linear, energy, own_pair = (part.detach().cpu().double() for part in (linear, energy, own_pair))
+    of_sums = sum(
+        torch.einsum("rc,ctyx->rtyx", weights, filters).square().sum(dim=1) for weights in (linear, *own_pair.unbind(1))
+    )
     power = filters.square().sum(dim=1)
-    return of_linear + torch.einsum("rp,pyx->ryx", energy**2, power[: len(power) // 2] + power[len(power) // 2 :])
+    return of_sums + torch.einsum("rp,pyx->ryx", energy**2, power[: len(power) // 2] + power[len(power) // 2 :])

@@ -143,8 +143,10 @@ def test_the_gradient_is_that_of_finite_differences(temporal_stride):
 
 def test_sizes_of_weights_are_means_over_rois():
     encoder = encoder_of()
-    weights = encoder.readout.linear.abs().sum(dim=1) + encoder.readout.energy.abs().sum(dim=1)
-    torch.testing.assert_close(encoder.readout_size(), weights.mean())
+    readout = encoder.readout
+    weights = readout.linear.abs().sum(dim=1) + readout.energy.abs().sum(dim=1)
+    of_own_pair = (readout.own_energy[:, None, None] * readout.own_pair).abs().sum(dim=(1, 2))
+    torch.testing.assert_close(encoder.readout_size(), (weights + 0.3 * of_own_pair).mean())
     torch.testing.assert_close(encoder.gain_size(), (encoder.gain.out.weight**2).sum(dim=1).mean())
     assert encoder_of(names=()).gain_size() == 0
 

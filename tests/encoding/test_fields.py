@@ -23,6 +23,7 @@ def member():
     with torch.no_grad():
         member.core.normalization.fill_(-100.0)
         member.readout.linear.normal_(generator=torch.Generator().manual_seed(0))
+        member.readout.own_pair.normal_(generator=torch.Generator().manual_seed(1))
         # the map has 12 x 16 points: half steps from its center
         member.readout.position.copy_(torch.tensor([[0.5, -1.5], [-2.5, 3.5], [0.5, 0.5]]))
     return member.eval()
@@ -91,3 +92,17 @@ def test_fields_of_two_layers_are_those_of_the_gradient():
             weights.normal_(std=0.3, generator=generator)
         member.readout.position.copy_(torch.tensor([[0.5, -1.5], [-2.5, 3.5]]))
     test_it_is_the_field_that_the_gradient_shows(member.eval())
+
+
+def test_an_own_pair_counts_as_a_pair_does(member):
+    with torch.no_grad():
+        member.readout.linear.zero_()
+        member.readout.energy[:, 1] = -0.7
+    pair = receptive_fields(ensemble(member))
+    with torch.no_grad():
+        member.readout.energy.zero_()
+        member.readout.own_energy.fill_(-0.7)
+        member.readout.own_pair.zero_()
+        # of a map and the one half of the channels on
+        member.readout.own_pair[:, 0, 1] = member.readout.own_pair[:, 1, 5] = 1
+    pd.testing.assert_frame_equal(receptive_fields(ensemble(member)), pair)

@@ -31,6 +31,8 @@ def plainly(readout, features, suppression):
     factor = at_position(suppression.reshape(-1, 1, rows, columns))[:, 0].T
     drive = torch.einsum("ntc,nc->nt", local, readout.linear)
     drive = drive + torch.einsum("ntc,nc->nt", pair_energy(local), readout.energy)
+    own = torch.einsum("ntc,npc->ntp", local, readout.own_pair)
+    drive = drive + pair_energy(own)[..., 0] * readout.own_energy[:, None]
     return (drive * factor + readout.bias[:, None]).view(-1, batch, time).transpose(0, 1)
 
 
@@ -46,6 +48,7 @@ def test_drive_and_gradients_are_those_of_plain_interpolation():
     features, suppression = noise(2, 9, 6, 4, 7, seed=1), noise(2, 9, 4, 7, seed=2).sigmoid()
     features, suppression = features.requires_grad_(), suppression.requires_grad_()
     inputs = [features, suppression, readout.position, readout.linear, readout.energy, readout.bias]
+    inputs += [readout.own_pair, readout.own_energy]
     weights = noise(2, 5, 9, seed=4)
     drives = [readout(features, suppression), plainly(readout, features, suppression)]
     assert drives[0].shape == (2, 5, 9)
@@ -54,24 +57,36 @@ def test_drive_and_gradients_are_those_of_plain_interpolation():
         torch.testing.assert_close(ours, theirs)
 
 
-def test_the_written_out_gradient_is_that_of_finite_differences():
-    corners = torch.tensor([[0, 1, 3, 4], [1, 2, 4, 5]])
-    inputs = (noise(6, 4, 4), corners, noise(2, 4, seed=1), noise(2, 4, seed=2), noise(2, 2, seed=3))
-    inputs = tuple(value if value is corners else value.requires_grad_() for value in inputs)
-    assert torch.autograd.gradcheck(_LocalDrive.apply, inputs)
+def parts_of_a_drive():
+    parts = {"places": noise(6, 4, 4), "weights": noise(2, 4, seed=1), "sums": noise(2, 3, 4, seed=2)}
+    return parts | {"energy": noise(2, 2, seed=3), "own_energy": noise(2, seed=4)}
 
 
-@pytest.mark.parametrize("frozen", ["places", "weights", "linear", "energy"])
-def test_gradients_are_right_where_a_part_is_frozen(frozen):
+@pytest.mark.parametrize("frozen", [None, "places", "weights", "sums", "energy", "own_energy"])
+def test_the_written_out_gradient_is_that_of_finite_differences_whatever_is_frozen(frozen):
     corners = torch.tensor([[0, 1, 3, 4], [1, 2, 4, 5]])
-    named = {"places": noise(6, 4, 4), "weights": noise(2, 4, seed=1), "linear": noise(2, 4, seed=2)}
-    named["energy"] = noise(2, 2, seed=3)
-    for name, value in named.items():
+    parts = parts_of_a_drive()
+    for name, value in parts.items():
         value.requires_grad_(name != frozen)
     assert torch.autograd.gradcheck(
-        lambda places, weights, linear, energy: _LocalDrive.apply(places, corners, weights, linear, energy),
-        tuple(named.values()),
+        lambda places, *others: _LocalDrive.apply(places, corners, *others), tuple(parts.values())
     )
+
+
+def test_a_linear_fit_is_where_it_starts_and_the_pair_that_counts_most_its_own():
+    readout, features = readout_of(n_rois=3), noise(1, 4, 6, 4, 7)
+    position, linear, bias = noise(2, 2, seed=1) * 0.5, noise(2, 6, seed=2), noise(2, seed=3)
+    energy = torch.tensor([[0.1, 0.5, -2.0], [-1.0, -3.0, -0.5]], dtype=torch.float64)
+    before = readout.own_pair[0].clone()
+    readout.place(slice(1, 3), position, linear, energy, bias)
+    torch.testing.assert_close(readout.own_energy[1:], torch.tensor([0.5, -0.5], dtype=torch.float64))
+    assert [pair.nonzero().tolist() for pair in readout.own_pair[1:]] == [[[0, 1], [1, 4]], [[0, 2], [1, 5]]]
+    torch.testing.assert_close(readout.own_pair[0], before)
+    # the same as of the fit
+    plain = readout_of(n_rois=2)
+    plain.position.data, plain.linear.data, plain.bias.data, plain.energy.data = position, linear, bias, energy
+    plain.own_energy.data.zero_()
+    torch.testing.assert_close(readout(features, None)[:, 1:], plain(features, None))
 
 
 def test_an_roi_reads_the_place_where_it_is():
@@ -79,6 +94,7 @@ def test_an_roi_reads_the_place_where_it_is():
     features = torch.zeros(1, 2, 6, 4, 7, dtype=torch.float64)
     features[0, 1, 2, 3, 5] = 2.0
     readout.energy.data.zero_()
+    readout.own_energy.data.zero_()
     ones = torch.ones(1, 2, 4, 7, dtype=torch.float64)
     # the center of the map is at 1.5, 3
     for place, share in (((1.5, 2.0), 1.0), ((1.0, 2.0), 0.5), ((1.25, 1.75), 0.75**2), ((0.0, 2.0), 0.0)):
@@ -107,7 +123,8 @@ def test_maps_of_a_single_row_or_column_are_read_too(map_size):
     assert torch.isfinite(drive).all()
     if map_size == (1, 1):
         local = features[0, :, :, 0, 0]
-        expected = readout.linear @ local.T + readout.energy @ pair_energy(local).T + readout.bias[:, None]
+        own = pair_energy((readout.own_pair @ local.T).transpose(1, 2))[..., 0] * readout.own_energy[:, None]
+        expected = readout.linear @ local.T + readout.energy @ pair_energy(local).T + own + readout.bias[:, None]
         torch.testing.assert_close(drive[0], expected)
 
 
