@@ -254,6 +254,7 @@ class DwiseNeuroSettings(Settings):
     # the learning rate is as published, 3e-4 for four windows of 16 frames; here 24 of them make a batch
     learning: ClassVar[dict[str, Any]] = {
         "epochs": 20,
+        "patience": 4,
         "window_seconds": 1.07,
         "batch_windows": 12,
         "learning_rate": 2e-3,
@@ -374,13 +375,13 @@ class TrainingSettings(Settings):
     likelihood: Literal["auto", "poisson", "gaussian", "zig"] = "auto"
     """How responses scatter around their prediction; ``auto`` goes by the kind of signal. ``zig`` is the zero-inflated
     gamma distribution, for deconvolved activity."""
-    epochs: Annotated[int, Field(ge=0)] = 10
+    epochs: Annotated[int, Field(ge=0)] = 16
     """Passes over the training clips, at most."""
-    patience: Annotated[int, Field(ge=0)] = 4
+    patience: Annotated[int, Field(ge=0)] = 8
     """Epochs in a row without a better validation correlation that are put up with."""
     window_seconds: Positive = 3.5
     """Length of the stretches of video that are learned from (s)."""
-    batch_windows: Annotated[int, Field(ge=1)] = 4
+    batch_windows: Annotated[int, Field(ge=1)] = 2
     """Stretches a gradient step."""
     learning_rate: Positive = 8e-3
     """Largest learning rate (AdamW)."""
