@@ -22,6 +22,7 @@ largest of its ROIs and minutes (see what is printed).
     python benchmarks/encoder_quality.py --out quality
     python benchmarks/encoder_quality.py --out quality-real --movies movies.npz --mice 2
     python benchmarks/encoder_quality.py --out quality --mice 0 --curve-minutes 2 8 --curve-rois 100
+    python benchmarks/encoder_quality.py --out q --seed 0 --minutes 6 --test-clip-seconds 10 --ours-alone --curve-rois
     python benchmarks/encoder_quality.py --out quality --mice 0 --curve-rois --compositions
 """
 
@@ -73,6 +74,10 @@ def main() -> None:
     parser.add_argument("--mice", type=int, default=1, help="of (1)")
     parser.add_argument("--rois", type=int, default=300, help="of (1)")
     parser.add_argument("--minutes", type=float, default=8.0, help="of movie in (1), validation clips included")
+    parser.add_argument(
+        "--test-clip-seconds", type=float, default=6.0, help="of all mice; 10 is what simulated mice are by default"
+    )
+    parser.add_argument("--ours-alone", action="store_true", help="train no DwiseNeuro")
     parser.add_argument("--longer", type=float, nargs="*", default=[1.0, 3.0], help="times the seconds of ours, in (1)")
     parser.add_argument("--until-best", type=int, default=0, metavar="EPOCHS", help="train both this long at most")
     parser.add_argument("--dwiseneuro", default="dwiseneuro-small", choices=sorted(set(ARCHITECTURES) - {OURS}))
@@ -116,6 +121,8 @@ def comparison(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]
     mouse = Mouse.simulated(arguments, seed, arguments.rois, arguments.minutes)
     rival, name = arguments.dwiseneuro, f"{seed}-{arguments.rois}-{arguments.minutes:g}"
     ours = mouse.trained(f"{name}-ours", "defaults", OURS)
+    if arguments.ours_alone:
+        return [ours]
     epochs = ours["epochs"]
     same = mouse.trained(
         f"{name}-{rival}-samples", "same samples", rival, TrainingSettings(epochs=epochs, patience=epochs)
@@ -171,13 +178,12 @@ def learning_curve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def curve_points(arguments: argparse.Namespace) -> list[tuple[int, float, str]]:
     """ROIs, minutes of training movie and encoder of each point of (2)."""
-    wanted = {
-        OURS: (arguments.curve_rois, arguments.curve_minutes),
-        arguments.dwiseneuro: (
+    wanted = {OURS: (arguments.curve_rois, arguments.curve_minutes)}
+    if not arguments.ours_alone:
+        wanted[arguments.dwiseneuro] = (
             arguments.curve_rois if arguments.dwiseneuro_rois is None else arguments.dwiseneuro_rois,
             arguments.curve_minutes if arguments.dwiseneuro_minutes is None else arguments.dwiseneuro_minutes,
-        ),
-    }
+        )
     return [(n_rois, minutes, who) for who, (some, times) in wanted.items() for n_rois in some for minutes in times]
 
 
@@ -200,12 +206,16 @@ class Mouse:
     @classmethod
     def simulated(cls, arguments: argparse.Namespace, seed: int, n_rois: int, minutes: float) -> Mouse:
         """Simulate and align a mouse, unless that was done."""
-        path = arguments.out / f"mouse-{seed}-{n_rois}-{minutes:g}.npz"
+        path = arguments.out / f"mouse-{seed}-{n_rois}-{minutes:g}-{arguments.test_clip_seconds:g}.npz"
         if not path.exists():
             clock = time.perf_counter()
             aligned, truth = simulated_with_truth(
                 SimulationSettings(
-                    seed=seed, movies=arguments.movies, rois=n_rois, minutes=minutes, test_clip_seconds=6.0
+                    seed=seed,
+                    movies=arguments.movies,
+                    rois=n_rois,
+                    minutes=minutes,
+                    test_clip_seconds=arguments.test_clip_seconds,
                 )
             )
             write_mouse(path, aligned, {name: ceiling(aligned, truth, rates) for name, rates in CEILINGS.items()})
