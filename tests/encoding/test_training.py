@@ -161,10 +161,11 @@ def test_the_learning_rate_rises_and_falls(aligned):
     step = torch.optim.AdamW.step
 
     def record(self, *args, **kwargs):
-        (plain,) = [group["lr"] for group in self.param_groups if group["factor"] == 1]
+        # with decay and without
+        (plain,) = {group["lr"] for group in self.param_groups if group["factor"] == 1}
         rates.append(plain)
-        # positions and spreads, layers of the core
-        assert {group["factor"] for group in self.param_groups} == {0.1, 1, 10}
+        # layers of the core, sharpness, positions and spreads
+        assert {group["factor"] for group in self.param_groups} == {0.1, 1, 3, 10}
         for group in self.param_groups:
             assert group["lr"] == pytest.approx(group["factor"] * plain)
         return step(self, *args, **kwargs)

@@ -84,7 +84,7 @@ def test_the_mask_is_the_same_every_time(small_mouse, small_encoder):
 def test_an_encoder_that_does_not_look_is_refused(small_mouse, small_encoder):
     blind = copy.deepcopy(small_encoder)
     for member in blind.members:
-        member.readout.linear.zero_()
-        member.readout.energy.zero_()
+        for weights in (member.readout.linear, member.readout.energy, member.readout.own_energy):
+            weights.zero_()
     with pytest.raises(InversionError, match="do not depend on the video"):
         information_coverage(blind, small_mouse.aligned, small_mouse.aligned.trials_in("train")[:1], threshold=0.2)
