@@ -119,23 +119,21 @@ def main() -> None:
 def comparison(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Rows of (1) for one mouse."""
     mouse = Mouse.simulated(arguments, seed, arguments.rois, arguments.minutes)
-    rival, name = arguments.dwiseneuro, f"{seed}-{arguments.rois}-{arguments.minutes:g}"
-    ours = mouse.trained(f"{name}-ours", "defaults", OURS)
+    rival = arguments.dwiseneuro
+    ours = mouse.trained("ours", "defaults", OURS)
     if arguments.ours_alone:
         return [ours]
     epochs = ours["epochs"]
-    same = mouse.trained(
-        f"{name}-{rival}-samples", "same samples", rival, TrainingSettings(epochs=epochs, patience=epochs)
-    )
+    same = mouse.trained(f"{rival}-samples", "same samples", rival, TrainingSettings(epochs=epochs, patience=epochs))
     rows = [ours, same]
     for times in arguments.longer:
         affordable = max(1, round((times * ours["seconds"] - same["seconds_before"]) / same["seconds_an_epoch"]))
         training = TrainingSettings(epochs=affordable, patience=affordable)
-        rows.append(mouse.trained(f"{name}-{rival}-{times:g}x", f"{times:g}x the seconds", rival, training))
+        rows.append(mouse.trained(f"{rival}-{times:g}x", f"{times:g}x the seconds", rival, training))
     if arguments.until_best:
         training = TrainingSettings(epochs=arguments.until_best, patience=10)
         for which in (OURS, rival):
-            rows.append(mouse.trained(f"{name}-{which}-{arguments.until_best}", "until best", which, training))
+            rows.append(mouse.trained(f"{which}-{arguments.until_best}", "until best", which, training))
     return rows
 
 
@@ -145,8 +143,7 @@ def compositions(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for core, readout in product(("quadrature", "factorized"), ("gaussian", "factorized")):
         settings = EncoderSettings(core=core, readout=readout)
-        name = f"{arguments.seed}-{arguments.rois}-{arguments.minutes:g}-{core}-{readout}"
-        rows.append({"mouse": 0, **mouse.trained(name, "defaults", settings)})
+        rows.append({"mouse": 0, **mouse.trained(f"{core}-{readout}", "defaults", settings)})
     return rows
 
 
@@ -169,7 +166,7 @@ def learning_curve(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 f"{minutes:g} min: the movies give no more than {given:.1f} min, which stand in another row", flush=True
             )
             continue
-        name = f"{arguments.seed}-{most_rois}-{shown:g}-curve-{who}-{n_rois}-{minutes:g}"
+        name = f"curve-{who}-{n_rois}-{minutes:g}"
         rows.append(
             {"minutes": round(min(minutes, given), 1), **whole.part(n_rois, minutes).trained(name, "defaults", who)}
         )
@@ -200,13 +197,15 @@ class Mouse:
     """A simulated mouse, aligned, the ceilings of its ROIs, and where what is done with it is kept."""
 
     out: Path
+    name: str
     aligned: AlignedSession
     ceilings: dict[str, np.ndarray]
 
     @classmethod
     def simulated(cls, arguments: argparse.Namespace, seed: int, n_rois: int, minutes: float) -> Mouse:
         """Simulate and align a mouse, unless that was done."""
-        path = arguments.out / f"mouse-{seed}-{n_rois}-{minutes:g}-{arguments.test_clip_seconds:g}.npz"
+        name = f"{seed}-{n_rois}-{minutes:g}-{arguments.test_clip_seconds:g}"
+        path = arguments.out / f"mouse-{name}.npz"
         if not path.exists():
             clock = time.perf_counter()
             aligned, truth = simulated_with_truth(
@@ -225,19 +224,19 @@ class Mouse:
                 f"{memory:.1f} GB of memory",
                 flush=True,
             )
-        return cls(arguments.out, *read_mouse(path))
+        return cls(arguments.out, name, *read_mouse(path))
 
     def part(self, n_rois: int, minutes: float) -> Mouse:
         """Give some of its ROIs and the first minutes of its training movie."""
         chosen = np.sort(np.random.default_rng(0).permutation(self.aligned.n_rois)[:n_rois])
         aligned = first_minutes(fewer_rois(self.aligned, chosen), minutes)
-        return Mouse(self.out, aligned, {name: values[chosen] for name, values in self.ceilings.items()})
+        return Mouse(self.out, self.name, aligned, {name: values[chosen] for name, values in self.ceilings.items()})
 
     def trained(
         self, name: str, budget: str, architecture: str | EncoderSettings, training: TrainingSettings | None = None
     ) -> dict[str, Any]:
         """Train and score an encoder, unless that was done."""
-        path = self.out / f"{name}.json"
+        path = self.out / f"{self.name}-{name}.json"
         if not path.exists():
             if torch.cuda.is_available():
                 self._wake(architecture)
@@ -246,7 +245,7 @@ class Mouse:
             clock, processor = time.perf_counter() - clock, time.process_time() - processor
             write_json(path, self._described(encoder, budget, architecture, clock, processor))
         row: dict[str, Any] = read_json(path)
-        print(f"{name}: {np.mean(row['test']):.4f}, {row['sentence']}", flush=True)
+        print(f"{path.stem}: {np.mean(row['test']):.4f}, {row['sentence']}", flush=True)
         return row
 
     def _wake(self, architecture: str | EncoderSettings) -> None:

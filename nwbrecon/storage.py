@@ -70,7 +70,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     _remove_abandoned(target)
     before = _stamp(target)
     # the name comes first: whoever presses Ctrl-C just as the file is made leaves none behind
-    path = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.partial{target.suffix}")
+    path = _beside(target, f".partial{target.suffix}")
     try:
         try:
             path.touch(mode=0o600, exist_ok=False)
@@ -103,8 +103,7 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
     make_folder(target.parent)
     _remove_abandoned(target)
     # as with files, the names come first
-    beside = f".{target.name[:100]}.{secrets.token_hex(8)}"
-    folder, old = (target.with_name(beside + suffix) for suffix in (".partial", ".old"))
+    folder, old = (_beside(target, ending) for ending in (".partial", ".old"))
     try:
         try:
             folder.mkdir(mode=0o700)
@@ -265,6 +264,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _beside(target: Path, ending: str) -> Path:
+    """Name, that nothing has yet, of something hidden beside a target."""
+    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}{ending}")
 
 
 def _remove_abandoned(target: Path) -> None:
